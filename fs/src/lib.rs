@@ -1,0 +1,13 @@
+//! nacre's union filesystem: its rules (pure), its upper layer at work, and its FUSE shell.
+//!
+//! ```text
+//! fuse/    the only code that names fuser: a request in, one call of Vfs, a reply out
+//! mount    detached FUSE mounts by the kernel's mount API, attached where the user stands
+//! vfs      one tree at work: caches over the store, locks, open files, data
+//! data/    bytes of files: lower blobs, data files, chunked copy-up
+//! union/   the rules: pure functions from two layers to a plan
+//! diff     what an upper changed, by path
+//! layer    the same as a layer archive
+//! ```
+
+pub mod union;
