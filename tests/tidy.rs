@@ -6,15 +6,47 @@ use std::path::{Path, PathBuf};
 
 /// What the house allows: a word, the folders or files where it may stand, and why.
 const DOORS: &[(&str, &[&str], &str)] = &[
-    ("fuser::", &["fs/src/fuse"], "fuser stays behind fs/src/fuse"),
-    ("rocksdb::", &["store/src/db"], "RocksDB stays behind store/src/db"),
-    ("clap::", &["cli/src", "src/main.rs"], "only the command line knows clap"),
+    (
+        "fuser::",
+        &["fs/src/fuse"],
+        "fuser stays behind fs/src/fuse",
+    ),
+    (
+        "rocksdb::",
+        &["store/src/db"],
+        "RocksDB stays behind store/src/db",
+    ),
+    (
+        "clap::",
+        &["cli/src", "src/main.rs"],
+        "only the command line knows clap",
+    ),
     ("axum::", &["src/service"], "only the service speaks axum"),
-    ("reqwest::", &["src/registry"], "only the registry client speaks reqwest"),
-    ("libcontainer::", &["src/runtime"], "libcontainer stays behind src/runtime"),
-    ("unsafe {", &["src/sys", "fs/src/sys"], "unsafe lives in sys"),
-    ("unsafe fn", &["src/sys", "fs/src/sys"], "unsafe lives in sys"),
-    (".await", &["src/service", "src/registry", "src/transfer", "cli/src"], "sync inside, async at the sockets"),
+    (
+        "reqwest::",
+        &["src/registry"],
+        "only the registry client speaks reqwest",
+    ),
+    (
+        "libcontainer::",
+        &["src/runtime"],
+        "libcontainer stays behind src/runtime",
+    ),
+    (
+        "unsafe {",
+        &["src/sys", "fs/src/sys"],
+        "unsafe lives in sys",
+    ),
+    (
+        "unsafe fn",
+        &["src/sys", "fs/src/sys"],
+        "unsafe lives in sys",
+    ),
+    (
+        ".await",
+        &["src/service", "src/registry", "src/transfer", "cli/src"],
+        "sync inside, async at the sockets",
+    ),
 ];
 
 fn root() -> PathBuf {
@@ -23,7 +55,10 @@ fn root() -> PathBuf {
 
 fn sources() -> Vec<PathBuf> {
     let mut found = Vec::new();
-    let mut folders: Vec<PathBuf> = ["src", "store", "fs", "cli", "tests"].iter().map(|d| root().join(d)).collect();
+    let mut folders: Vec<PathBuf> = ["src", "store", "fs", "cli", "tests"]
+        .iter()
+        .map(|d| root().join(d))
+        .collect();
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
@@ -34,7 +69,11 @@ fn sources() -> Vec<PathBuf> {
             }
         }
     }
-    assert!(found.len() > 50, "the walk must find the sources, found {}", found.len());
+    assert!(
+        found.len() > 50,
+        "the walk must find the sources, found {}",
+        found.len()
+    );
     found
 }
 
@@ -44,7 +83,10 @@ fn relative(path: &Path) -> String {
 
 /// Code without comments and strings' worth of false alarms: whole-line comments are dropped.
 fn code_lines(text: &str) -> impl Iterator<Item = (usize, &str)> {
-    text.lines().enumerate().filter(|(_, line)| !line.trim_start().starts_with("//")).map(|(n, line)| (n + 1, line))
+    text.lines()
+        .enumerate()
+        .filter(|(_, line)| !line.trim_start().starts_with("//"))
+        .map(|(n, line)| (n + 1, line))
 }
 
 #[test]
@@ -84,32 +126,68 @@ fn arrows_point_down() {
         text.lines().any(|line| line.starts_with(on))
     };
     for (manifest, forbidden) in [
-        ("store/Cargo.toml", &["nacre-fs", "nacre-cli", "fuser", "clap"][..]),
-        ("fs/Cargo.toml", &["nacre-cli", "rocksdb", "clap", "tokio"][..]),
-        ("cli/Cargo.toml", &["nacre-store", "nacre-fs", "rocksdb", "fuser"][..]),
+        (
+            "store/Cargo.toml",
+            &["nacre-fs", "nacre-cli", "fuser", "clap"][..],
+        ),
+        (
+            "fs/Cargo.toml",
+            &["nacre-cli", "rocksdb", "clap", "tokio"][..],
+        ),
+        (
+            "cli/Cargo.toml",
+            &["nacre-store", "nacre-fs", "rocksdb", "fuser"][..],
+        ),
     ] {
         for name in forbidden {
-            assert!(!depends(manifest, name), "{manifest} must not depend on {name}");
+            assert!(
+                !depends(manifest, name),
+                "{manifest} must not depend on {name}"
+            );
         }
     }
-    assert!(depends("fs/Cargo.toml", "nacre-store"), "the check must see a dependency that is there");
+    assert!(
+        depends("fs/Cargo.toml", "nacre-store"),
+        "the check must see a dependency that is there"
+    );
 }
 
 #[test]
 fn commands_of_the_readme_exist() {
     let readme = fs::read_to_string(root().join("README.md")).unwrap();
     let mut seen = 0;
-    for line in readme.lines().filter_map(|line| line.trim().strip_prefix("nacre ")) {
-        let words: Vec<&str> = line.split_whitespace().take_while(|w| w.bytes().all(|b| b.is_ascii_lowercase())).collect();
+    for line in readme
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("nacre "))
+    {
+        let words: Vec<&str> = line
+            .split_whitespace()
+            .take_while(|w| w.bytes().all(|b| b.is_ascii_lowercase()))
+            .collect();
         let groups = ["image", "system", "container"];
-        let take = if words.first().is_some_and(|w| groups.contains(w)) { 2 } else { 1 };
+        let take = if words.first().is_some_and(|w| groups.contains(w)) {
+            2
+        } else {
+            1
+        };
         let command: Vec<&str> = words.into_iter().take(take).collect();
         if command.is_empty() {
             continue;
         }
-        let status = std::process::Command::new(env!("CARGO_BIN_EXE_nacre")).args(&command).arg("--help").output().unwrap();
-        assert!(status.status.success(), "README: nacre {} does not exist", command.join(" "));
+        let status = std::process::Command::new(env!("CARGO_BIN_EXE_nacre"))
+            .args(&command)
+            .arg("--help")
+            .output()
+            .unwrap();
+        assert!(
+            status.status.success(),
+            "README: nacre {} does not exist",
+            command.join(" ")
+        );
         seen += 1;
     }
-    assert!(seen > 10, "the README's tour must be found, saw {seen} commands");
+    assert!(
+        seen > 10,
+        "the README's tour must be found, saw {seen} commands"
+    );
 }
