@@ -5,6 +5,7 @@
     reason = "tests; a skipped one says why"
 )]
 
+mod damaged;
 mod dialects;
 mod generated;
 mod hostile;
