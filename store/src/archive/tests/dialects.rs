@@ -480,6 +480,17 @@ fn umoci_unpacks_what_we_write() {
         ],
         b"",
     );
+    if installed("skopeo") {
+        let (from, to) = (
+            format!("oci:{}:latest", at("image")),
+            format!("docker-archive:{}", at("saved.tar")),
+        );
+        run(
+            "skopeo",
+            &["copy", "--quiet", "--insecure-policy", &from, &to],
+            b"",
+        );
+    }
     let root = dir.path().join("bundle/rootfs");
     for member in sample() {
         let name = spell(&member.0);
