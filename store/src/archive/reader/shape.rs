@@ -28,6 +28,11 @@ impl<R: Read, H: Write> Reader<R, H> {
     ) -> Result<Shape, ArchiveError> {
         let runs_max = self.context.limits.extents_max;
         if header.kind() == kind::GNU_SPARSE {
+            if !header.is_gnu() {
+                // star's flag is the same, its fields are elsewhere.
+                let fault = sparse::Fault::Map("no GNU header");
+                return Err(self.context.sparse_error(fault));
+            }
             let mut runs = Runs::default();
             let (size, mut more) = sparse::old_header(header.block(), &mut runs, runs_max)
                 .map_err(|fault| self.context.sparse_error(fault))?;

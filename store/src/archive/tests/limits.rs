@@ -198,6 +198,7 @@ fn sparse_maps_that_lie_are_refused() {
         ),
         one(&[("GNU.sparse.map", b"0,5")], b"12345"),
         one(&v1, b""),
+        Raw::new().member(b'S', b"star", b"").end(),
         one(&v1, &[b'1'; 1024]),
         one(&v1, &[b"1\n0\n5\n".as_slice(), &[0; 506], b"1234"].concat()),
     ];
