@@ -1,2 +1,3 @@
-//! nacre
-fn main(){}
+//! The `nacre` program. Decides which of its two faces is asked for; never does the work.
+
+fn main() {}

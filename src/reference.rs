@@ -1,0 +1,1 @@
+//! Image names: their grammar, their complete and their familiar form. Never asks a store or a registry.
