@@ -1,0 +1,286 @@
+//! The set of containers: making, finding, listing, renaming. What they do is `start`, `stop` and their neighbours.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use nacre_store::{DocumentKind, ImageId, Store};
+use parking_lot::{Mutex, RwLock};
+use serde_json::Value;
+use tokio::sync::watch;
+
+use super::config::{Config, ImageConfig};
+use super::container::{Container, DOCUMENT_VERSION, Files, Host, Phase, State};
+use super::error::{Error, Result};
+use super::events::attributes;
+use super::names::{self, short};
+use super::namespace::Owner;
+use super::remove::User;
+use super::start::{Run, Waiting};
+use super::{Engine, merge, when};
+use crate::runtime::spec::ContainerId;
+
+/// A container at work. Locks in the order of their fields; `document` is never held while a shim is asked.
+pub(crate) struct Live {
+    /// Held by whoever starts, stops, removes or renames it.
+    pub(crate) work: Mutex<()>,
+    /// Its process's shim and its mounted root, while it has them.
+    pub(crate) run: Mutex<Option<Run>>,
+    /// Clients that attached before the start.
+    pub(crate) waiting: Mutex<Vec<Waiting>>,
+    /// What the store has of it.
+    document: Mutex<Container>,
+    /// How often it ended, and whether it is gone: what waiters look at.
+    pub(crate) turns: watch::Sender<Turn>,
+}
+
+/// What those who wait for a container look at.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Turn {
+    /// How often its process ended since the service knows it.
+    pub exits: u64,
+    /// It has a process.
+    pub active: bool,
+    /// How the last process ended.
+    pub exit_code: i32,
+    /// Why it could not be started.
+    pub error: String,
+    /// It was removed.
+    pub gone: bool,
+}
+
+impl Live {
+    pub(crate) fn new(document: Container) -> Live {
+        let turn =
+            Turn { active: document.state.phase.is_active(), exit_code: document.state.exit_code, ..Turn::default() };
+        Live {
+            work: Mutex::new(()),
+            run: Mutex::new(None),
+            waiting: Mutex::new(Vec::new()),
+            document: Mutex::new(document),
+            turns: watch::Sender::new(turn),
+        }
+    }
+
+    /// What is known of it now.
+    pub(crate) fn document(&self) -> Container {
+        self.document.lock().clone()
+    }
+
+    pub(crate) fn phase(&self) -> Phase {
+        self.document.lock().state.phase
+    }
+
+    /// Changes the document, in the store first: what cannot be written does not happen.
+    pub(crate) fn update(&self, store: &Store, change: impl FnOnce(&mut Container)) -> Result<Container> {
+        let mut document = self.document.lock();
+        let mut new = document.clone();
+        change(&mut new);
+        put(store, &new)?;
+        *document = new.clone();
+        Ok(new)
+    }
+
+    /// Tells those who wait.
+    pub(crate) fn tell(&self, change: impl FnOnce(&mut Turn)) {
+        self.turns.send_modify(change);
+    }
+}
+
+/// Writes a container's document.
+pub(crate) fn put(store: &Store, document: &Container) -> Result<()> {
+    let name = document.id.as_str();
+    let fail = |source| Error::Document { what: "container", name: name.to_owned(), source };
+    let bytes = serde_json::to_vec(document).map_err(fail)?;
+    Ok(store.put_document(DocumentKind::Container, name, &bytes)?)
+}
+
+/// Every container of the store.
+#[derive(Default)]
+pub(crate) struct Containers {
+    all: RwLock<HashMap<ContainerId, Arc<Live>>>,
+}
+
+impl Containers {
+    /// Reads them from the store.
+    pub(crate) fn load(store: &Store) -> Result<Containers> {
+        let mut all = HashMap::new();
+        for (name, bytes) in store.documents(DocumentKind::Container)? {
+            let fail = |source| Error::Document { what: "container", name: name.clone(), source };
+            let document: Container = serde_json::from_slice(&bytes).map_err(fail)?;
+            if document.version != DOCUMENT_VERSION {
+                return Err(Error::broken(format!(
+                    "container {name} was written by another version of nacre ({} instead of {DOCUMENT_VERSION})",
+                    document.version
+                )));
+            }
+            all.insert(document.id.clone(), Arc::new(Live::new(document)));
+        }
+        Ok(Containers { all: RwLock::new(all) })
+    }
+
+    pub(crate) fn insert(&self, document: Container) {
+        self.all.write().insert(document.id.clone(), Arc::new(Live::new(document)));
+    }
+
+    pub(crate) fn forget(&self, id: &ContainerId) {
+        self.all.write().remove(id);
+    }
+
+    /// All of them, newest first.
+    pub(crate) fn all(&self) -> Vec<Arc<Live>> {
+        let mut all: Vec<(i64, Arc<Live>)> =
+            self.all.read().values().map(|live| (live.document.lock().created, Arc::clone(live))).collect();
+        all.sort_by_key(|(created, _)| std::cmp::Reverse(*created));
+        all.into_iter().map(|(_, live)| live).collect()
+    }
+
+    /// Finds one: by its whole ID, by its name, by the only ID that begins so.
+    pub(crate) fn find(&self, text: &str) -> Result<Arc<Live>> {
+        let all = self.all.read();
+        let name = text.strip_prefix('/').unwrap_or(text);
+        let by_id = all.iter().find(|(id, _)| id.as_str() == text);
+        let found = by_id.or_else(|| all.iter().find(|(_, live)| live.document.lock().name == name));
+        if let Some((_, live)) = found {
+            return Ok(Arc::clone(live));
+        }
+        let mut fitting = all.iter().filter(|(id, _)| !text.is_empty() && id.as_str().starts_with(text));
+        match (fitting.next(), fitting.next()) {
+            (Some((_, live)), None) => Ok(Arc::clone(live)),
+            (None, _) => Err(Error::NoSuchContainer(text.to_owned())),
+            _ => Err(Error::invalid(format!("multiple IDs found with provided prefix: {text}"))),
+        }
+    }
+
+    /// The image of each container.
+    pub(crate) fn images(&self) -> Vec<ImageId> {
+        self.all.read().values().map(|live| live.document.lock().image).collect()
+    }
+
+    /// Who uses an image.
+    pub(crate) fn users(&self, image: &ImageId) -> Vec<User> {
+        let user = |live: &Arc<Live>| {
+            let document = live.document.lock();
+            let user = || User {
+                what: "container",
+                name: document.short_id().to_owned(),
+                active: document.state.phase.is_active(),
+            };
+            (document.image == *image).then(user)
+        };
+        self.all.read().values().filter_map(user).collect()
+    }
+}
+
+/// What a new container shall be.
+pub struct Create {
+    /// Its name; made up if there is none.
+    pub name: Option<String>,
+    /// How it runs; `config.image` names the image.
+    pub config: Config,
+    /// What surrounds it.
+    pub host: Host,
+    /// docker's HostConfig as it was asked for.
+    pub host_config: Value,
+}
+
+impl Engine {
+    /// Makes a container; it is not started.
+    pub fn create_container(&self, create: Create) -> Result<ContainerId> {
+        let Create { name, mut config, host, host_config } = create;
+        let image = self.find_image(&config.image)?.image;
+        merge::inherit(&mut config, &ImageConfig::parse(&image.id, &image.config)?.config());
+        merge::command(&config)?;
+        if !config.stop_signal.is_empty() {
+            super::signal::parse(&config.stop_signal)?;
+        }
+        let id = names::new_container_id()?;
+        let name = self.namespace.claim(name.as_deref(), Owner::Container(id.clone()))?;
+        let upper = self.store.create_upper(image.chain.as_ref())?.id();
+        let document = Container {
+            version: DOCUMENT_VERSION,
+            id: id.clone(),
+            name: name.text().to_owned(),
+            created: when::now(),
+            image: image.id,
+            upper,
+            config,
+            host,
+            host_config,
+            state: State::created(),
+        };
+        if let Err(error) = put(&self.store, &document) {
+            // What is not described belongs to nobody.
+            self.store.remove_upper(upper)?;
+            return Err(error);
+        }
+        name.keep();
+        self.tell_container("create", &document, []);
+        self.containers.insert(document);
+        Ok(id)
+    }
+
+    /// What is known of a container.
+    pub fn container(&self, name: &str) -> Result<Container> {
+        Ok(self.containers.find(name)?.document())
+    }
+
+    /// Every container, newest first.
+    pub fn containers(&self) -> Vec<Container> {
+        self.containers.all().iter().map(|live| live.document()).collect()
+    }
+
+    /// Where a container's files are.
+    pub fn container_files(&self, id: &ContainerId) -> Files {
+        Files::new(&self.dirs.containers, id)
+    }
+
+    /// Gives a container another name.
+    pub fn rename_container(&self, text: &str, new: &str) -> Result<()> {
+        let live = self.containers.find(text)?;
+        let _working = live.work.lock();
+        let old = live.document();
+        let new = new.strip_prefix('/').unwrap_or(new);
+        if new.is_empty() {
+            return Err(Error::invalid("Neither old nor new names may be empty"));
+        }
+        if old.name == new {
+            return Err(Error::invalid("Renaming a container with the same name as its current name"));
+        }
+        let claim = self.namespace.claim(Some(new), Owner::Container(old.id.clone()))?;
+        let document = live.update(&self.store, |document| new.clone_into(&mut document.name))?;
+        claim.keep();
+        self.namespace.release(&old.name);
+        self.tell_container("rename", &document, [("oldName", format!("/{}", old.name))]);
+        Ok(())
+    }
+
+    /// Bytes of the data files of a container's writable layer.
+    pub fn upper_bytes(&self, document: &Container) -> Result<u64> {
+        let dir = self.upper_of(document)?.data_dir().to_path_buf();
+        let Ok(entries) = std::fs::read_dir(dir) else { return Ok(0) };
+        let sizes = entries.filter_map(|entry| entry.ok()?.metadata().ok()).map(|meta| meta.len());
+        Ok(sizes.fold(0, u64::saturating_add))
+    }
+
+    pub(crate) fn tell_container<const N: usize>(
+        &self,
+        action: &str,
+        document: &Container,
+        more: [(&str, String); N],
+    ) {
+        let mut all = document.config.labels.clone().unwrap_or_default();
+        all.extend(attributes([("image", document.config.image.as_str()), ("name", document.name.as_str())]));
+        all.extend(more.map(|(key, value)| (key.to_owned(), value)));
+        self.events.tell("container", action, document.id.as_str(), all);
+    }
+}
+
+/// A conflict that names a container as docker does.
+pub(crate) fn not_running(document: &Container) -> Error {
+    Error::conflict(format!("container {} is not running", document.id))
+}
+
+/// The name that a user of the API sees in sentences: the short ID.
+pub(crate) fn short_of(id: &ContainerId) -> &str {
+    short(id.as_str())
+}
