@@ -2,11 +2,11 @@
 
 use std::ops::Range;
 
-use nacre_store::Ino;
+use nacre_store::{Content, Ino};
 
-use super::content::DataStep;
-use super::setattr::Kill;
-use super::{Context, Errno, Layers, Plan};
+use super::content::{self, DataStep, FILE_BYTES_MAX};
+use super::setattr::{self, Kill};
+use super::{Context, Errno, Layers, Plan, getattr, write};
 
 /// The modes that Linux lets FUSE have; collapse, insert and unshare are `NotSup` before they come here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,6 +23,20 @@ pub enum How {
     ZeroKeepSize,
 }
 
+impl How {
+    fn zeroes(self) -> bool {
+        matches!(self, Self::Punch | Self::ZeroGrow | Self::ZeroKeepSize)
+    }
+
+    fn reserves(self) -> bool {
+        !matches!(self, Self::Punch)
+    }
+
+    fn grows(self) -> bool {
+        matches!(self, Self::Grow | Self::ZeroGrow)
+    }
+}
+
 /// Plans `fallocate`; `size` is the file's size now (the data file's length where there is one).
 pub fn plan(
     layers: &dyn Layers,
@@ -33,6 +47,35 @@ pub fn plan(
     size: u64,
     kill: Kill,
 ) -> Result<Plan<Vec<DataStep>>, Errno> {
-    let _ = (layers, ctx, ino, how, range, size, kill);
-    todo!()
+    let old = getattr::inode(layers, ino)?;
+    write::regular(&old)?;
+    if range.is_empty() {
+        return Err(Errno::Inval);
+    }
+    if range.end > FILE_BYTES_MAX {
+        return Err(Errno::FBig);
+    }
+    let zeroed = if how.zeroes() {
+        range.start.min(size)..range.end.min(size)
+    } else {
+        0..0
+    };
+    if how == How::Punch && (zeroed.is_empty() || old.content == Content::None) {
+        return Ok(write::nothing()); // there is nothing but hole
+    }
+    write::change(layers, ctx, ino, |inode| {
+        let mut steps = content::prepare(&mut inode.content, size, &zeroed);
+        if !zeroed.is_empty() {
+            steps.push(DataStep::Punch(zeroed));
+        }
+        if how.reserves() {
+            steps.push(DataStep::Reserve(range.clone()));
+        }
+        if how.grows() && range.end > size {
+            steps.push(DataStep::SetLen(range.end));
+            inode.size = range.end;
+        }
+        setattr::drop_privileges(inode, kill);
+        steps
+    })
 }
