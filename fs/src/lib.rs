@@ -10,4 +10,6 @@
 //! layer    the same as a layer archive
 //! ```
 
+pub mod diff;
+pub mod layer;
 pub mod union;

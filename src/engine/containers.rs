@@ -2,9 +2,10 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Instant;
 
 use nacre_store::{DocumentKind, ImageId, Store};
-use parking_lot::{Mutex, RwLock};
+use parking_lot::{Condvar, Mutex, RwLock};
 use serde_json::Value;
 use tokio::sync::watch;
 
@@ -31,6 +32,8 @@ pub(crate) struct Live {
     document: Mutex<Container>,
     /// How often it ended, and whether it is gone: what waiters look at.
     pub(crate) turns: watch::Sender<Turn>,
+    /// Rung after `turns` changed, for those who wait in a thread.
+    bell: (Mutex<()>, Condvar),
 }
 
 /// What those who wait for a container look at.
@@ -58,6 +61,7 @@ impl Live {
             waiting: Mutex::new(Vec::new()),
             document: Mutex::new(document),
             turns: watch::Sender::new(turn),
+            bell: (Mutex::new(()), Condvar::new()),
         }
     }
 
@@ -83,6 +87,26 @@ impl Live {
     /// Tells those who wait.
     pub(crate) fn tell(&self, change: impl FnOnce(&mut Turn)) {
         self.turns.send_modify(change);
+        // Under the lock, so that nobody goes to sleep between looking and the bell.
+        let _bell = self.bell.0.lock();
+        self.bell.1.notify_all();
+    }
+
+    /// Waits until its turn is as wanted, or until the deadline; says whether it is.
+    pub(crate) fn wait_until(&self, wanted: impl Fn(&Turn) -> bool, deadline: Option<Instant>) -> bool {
+        let mut bell = self.bell.0.lock();
+        loop {
+            if wanted(&self.turns.borrow()) {
+                return true;
+            }
+            match deadline {
+                Some(deadline) if self.bell.1.wait_until(&mut bell, deadline).timed_out() => {
+                    return wanted(&self.turns.borrow());
+                }
+                Some(_) => {}
+                None => self.bell.1.wait(&mut bell),
+            }
+        }
     }
 }
 

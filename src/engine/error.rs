@@ -1,6 +1,8 @@
 //! What can go wrong in the engine. Says what failed and on which object; never knows HTTP.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+
+use crate::runtime::{ShimError, StartErrorKind};
 
 /// What sort of failure it is: the service makes a status of it, and a caller may act on it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -88,6 +90,9 @@ pub enum Error {
     /// The store said no.
     #[error(transparent)]
     Store(#[from] nacre_store::Error),
+    /// A process could not be started, or its shim not be asked.
+    #[error(transparent)]
+    Shim(#[from] ShimError),
 }
 
 /// The engine's result.
@@ -135,7 +140,13 @@ impl Error {
             Error::Refused { fault, .. } => *fault,
             Error::Io { .. } | Error::Document { .. } => Fault::Broken,
             Error::Store(error) => store_fault(error),
+            Error::Shim(error) => shim_fault(error),
         }
+    }
+
+    /// Makes an error of the host's answer to what was tried on `path`.
+    pub(crate) fn io(what: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Error {
+        move |source| Error::Io { what, path: path.to_owned(), source }
     }
 }
 
@@ -145,5 +156,17 @@ fn store_fault(error: &nacre_store::Error) -> Fault {
         nacre_store::Error::NotFound { .. } => Fault::NotFound,
         nacre_store::Error::Archive(_) | nacre_store::Error::DigestMismatch { .. } => Fault::Invalid,
         _ => Fault::Broken,
+    }
+}
+
+/// A program that is not there or may not be run is the request's fault.
+fn shim_fault(error: &ShimError) -> Fault {
+    match error {
+        ShimError::Refused(refused) => match refused.kind {
+            StartErrorKind::NotFound | StartErrorKind::PermissionDenied | StartErrorKind::BadRequest => Fault::Invalid,
+            StartErrorKind::Other => Fault::Broken,
+        },
+        ShimError::Ended(_) | ShimError::Running(_) => Fault::Conflict,
+        ShimError::Io { .. } => Fault::Broken,
     }
 }

@@ -19,6 +19,11 @@ impl Filters {
         self.0.get(key).map_or(&[], Vec::as_slice)
     }
 
+    /// Adds one value.
+    pub fn add(&mut self, key: &str, value: &str) {
+        self.0.entry(key.to_owned()).or_default().push(value.to_owned());
+    }
+
     /// Says whether the key was given.
     pub fn has(&self, key: &str) -> bool {
         self.0.contains_key(key)

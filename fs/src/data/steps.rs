@@ -1,0 +1,92 @@
+//! The steps of a plan, done to a data file: they come before the bytes and before the batch, so that what a record
+//! names is there already.
+
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
+
+use nacre_store::{Content, Ino, Inode};
+
+use super::{COPY_BYTES, Data, clamp};
+use crate::errno::{Result, of_host};
+use crate::union::content::DataStep;
+use crate::union::setattr::SetTime;
+
+impl Data {
+    /// Does the steps, in order. `was` is the record that they start from; `None` for a new file.
+    ///
+    /// What was copied from a blob is on disk when this returns: a power loss may take what programs wrote and did not
+    /// sync, never what they did not touch.
+    pub(crate) fn run(&self, ino: Ino, was: Option<&Inode>, steps: &[DataStep]) -> Result<()> {
+        let files = self.files()?;
+        let mut copied = false;
+        for step in steps {
+            match step {
+                DataStep::Create => {
+                    files.create(ino)?;
+                    if let Some(was) = was {
+                        // Its times are the file's from now on: it starts with those that the file had.
+                        let (atime, mtime) = (SetTime::At(was.atime), SetTime::At(was.mtime));
+                        files.set_times(ino, Some(atime), Some(mtime))?;
+                    }
+                }
+                DataStep::SetLen(len) => {
+                    files.get(ino)?.set_len(*len).map_err(|e| of_host(&e))?;
+                }
+                DataStep::Copy { from, range } => {
+                    self.copy_up(ino, from, range.clone())?;
+                    copied = true;
+                }
+                DataStep::Punch(range) => files.punch(ino, range.start, length(range))?,
+                DataStep::Reserve(range) => files.reserve(ino, range.start, length(range))?,
+            }
+        }
+        if copied {
+            files.sync(ino)?;
+        }
+        if !steps.is_empty() {
+            files.note_fresh(ino);
+        }
+        Ok(())
+    }
+
+    /// Copies a range of lower content to the data file; holes are left out.
+    fn copy_up(&self, ino: Ino, from: &Content, range: Range<u64>) -> Result<()> {
+        let file = self.files()?.get(ino)?;
+        let mut buf = Vec::new();
+        for run in stored(from, &range) {
+            let mut at = run.start;
+            while at < run.end {
+                buf.clear();
+                buf.resize(clamp(at, COPY_BYTES, run.end), 0);
+                self.fill_base(from, at, &mut buf)?;
+                file.write_all_at(&buf, at).map_err(|e| of_host(&e))?;
+                at = at.saturating_add(buf.len() as u64);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The stored parts of a range of lower content.
+fn stored(content: &Content, range: &Range<u64>) -> Vec<Range<u64>> {
+    match content {
+        Content::Sparse { extents, .. } => extents
+            .iter()
+            .map(|run| {
+                let end = run.offset.saturating_add(run.len);
+                run.offset.max(range.start)..end.min(range.end)
+            })
+            .filter(|run| run.start < run.end)
+            .collect(),
+        Content::Blob(_) => vec![range.clone()],
+        Content::None
+        | Content::Symlink(_)
+        | Content::Dir { .. }
+        | Content::Data
+        | Content::Chunked { .. } => Vec::new(),
+    }
+}
+
+fn length(range: &Range<u64>) -> u64 {
+    range.end.saturating_sub(range.start)
+}
