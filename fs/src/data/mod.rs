@@ -19,7 +19,8 @@ use nacre_store::{Blob, Content, Ino, Inode, Store, Upper};
 use rustix::buffer::spare_capacity;
 
 use self::blobs::Blobs;
-pub(crate) use self::files::{DataFiles, Stat};
+use self::files::DataFiles;
+pub use self::seek::Whence;
 use crate::errno::{Errno, Result, of_host};
 use crate::union::content::{Source, pieces};
 
@@ -108,7 +109,11 @@ impl Data {
     fn fill(&self, ino: Ino, content: &Content, offset: u64, buf: &mut [u8]) -> Result<()> {
         let end = offset.saturating_add(buf.len() as u64);
         for (range, source) in pieces(content, offset..end) {
-            let part = part(buf, range.start.saturating_sub(offset), range.end.saturating_sub(offset));
+            let part = part(
+                buf,
+                range.start.saturating_sub(offset),
+                range.end.saturating_sub(offset),
+            );
             match source {
                 Source::Zeros => {}
                 Source::Data => {
@@ -133,7 +138,8 @@ impl Data {
                     let run_end = run.offset.saturating_add(run.len);
                     let (from, to) = (run.offset.max(offset), run_end.min(end));
                     if from < to {
-                        let part = part(buf, from.saturating_sub(offset), to.saturating_sub(offset));
+                        let part =
+                            part(buf, from.saturating_sub(offset), to.saturating_sub(offset));
                         let within = from.saturating_sub(run.offset);
                         self.fill_blob(&blob, stored.saturating_add(within), part)?;
                     }
@@ -157,7 +163,10 @@ impl Data {
         let whole = match blob {
             Blob::Small(bytes) => {
                 let start = usize::try_from(offset).unwrap_or(usize::MAX);
-                match start.checked_add(buf.len()).and_then(|end| bytes.get(start..end)) {
+                match start
+                    .checked_add(buf.len())
+                    .and_then(|end| bytes.get(start..end))
+                {
                     Some(bytes) => {
                         buf.copy_from_slice(bytes);
                         true
@@ -249,7 +258,9 @@ pub(crate) fn write_some(file: &File, offset: u64, bytes: &[u8]) -> Result<usize
 /// Overwrites a range with zeros.
 fn write_zeros(file: &File, mut offset: u64, end: u64) -> Result<()> {
     while offset < end {
-        let zeros = ZEROS.get(..clamp(offset, ZEROS.len(), end)).unwrap_or_default();
+        let zeros = ZEROS
+            .get(..clamp(offset, ZEROS.len(), end))
+            .unwrap_or_default();
         file.write_all_at(zeros, offset).map_err(|e| of_host(&e))?;
         offset = offset.saturating_add(zeros.len() as u64);
     }
@@ -258,24 +269,13 @@ fn write_zeros(file: &File, mut offset: u64, end: u64) -> Result<()> {
 
 /// `st_blocks` (512 bytes each) of what a chunked file still has in its base: about, since a blob's own blocks are not counted.
 pub(crate) fn base_blocks(content: &Content) -> u64 {
-    let Content::Chunked { base, base_len, .. } = content else {
+    let Content::Chunked { base_len, .. } = content else {
         return 0;
     };
-    let from_base = pieces(content, 0..*base_len).into_iter().filter(|(_, source)| *source == Source::Base);
+    let pieces = pieces(content, 0..*base_len).into_iter();
+    let from_base = pieces.filter(|(_, source)| *source == Source::Base);
     let bytes: u64 = from_base
-        .map(|(range, _)| match base.as_ref() {
-            Content::Sparse { extents, .. } => overlap(extents, &range),
-            _ => range.end.saturating_sub(range.start),
-        })
+        .map(|(range, _)| range.end.saturating_sub(range.start))
         .sum();
     bytes.div_ceil(512)
-}
-
-/// How many bytes of `range` are in the runs.
-fn overlap(extents: &[nacre_store::Extent], range: &std::ops::Range<u64>) -> u64 {
-    let within = |run: &nacre_store::Extent| {
-        let end = run.offset.saturating_add(run.len).min(range.end);
-        end.saturating_sub(run.offset.max(range.start))
-    };
-    extents.iter().map(within).sum()
 }

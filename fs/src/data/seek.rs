@@ -5,7 +5,7 @@ use std::ops::Range;
 use nacre_store::{Content, Ino, Inode};
 use rustix::fs::SeekFrom;
 
-use super::{Data, base_of};
+use super::Data;
 use crate::errno::{Errno, Result};
 use crate::union::content::{Source, pieces};
 
@@ -30,7 +30,7 @@ impl Data {
             return rustix::fs::seek(&*file, host(whence, offset));
         }
         for (range, source) in pieces(&inode.content, offset..size) {
-            if let Some(found) = self.seek_piece(ino, &inode.content, &range, source, whence)? {
+            if let Some(found) = self.seek_piece(ino, &range, source, whence)? {
                 return Ok(found);
             }
         }
@@ -43,7 +43,6 @@ impl Data {
     fn seek_piece(
         &self,
         ino: Ino,
-        content: &Content,
         range: &Range<u64>,
         source: Source,
         whence: Whence,
@@ -51,7 +50,8 @@ impl Data {
         match (source, whence) {
             (Source::Zeros, Whence::Data) => Ok(None),
             (Source::Zeros, Whence::Hole) => Ok(Some(range.start)),
-            (Source::Base, _) => Ok(seek_base(base_of(content), range, whence)),
+            (Source::Base, Whence::Data) => Ok(Some(range.start)),
+            (Source::Base, Whence::Hole) => Ok(None),
             (Source::Data, _) => {
                 let file = self.files()?.get(ino)?;
                 match rustix::fs::seek(&*file, host(whence, range.start)) {
@@ -98,67 +98,5 @@ fn host(whence: Whence, offset: u64) -> SeekFrom {
     match whence {
         Whence::Data => SeekFrom::Data(offset),
         Whence::Hole => SeekFrom::Hole(offset),
-    }
-}
-
-/// Data or hole of lower content within a range.
-fn seek_base(content: &Content, range: &Range<u64>, whence: Whence) -> Option<u64> {
-    let Content::Sparse { extents, .. } = content else {
-        return (whence == Whence::Data).then_some(range.start);
-    };
-    let mut at = range.start;
-    for run in extents {
-        let end = run.offset.saturating_add(run.len);
-        if end <= at {
-            continue;
-        }
-        match whence {
-            Whence::Data => return Some(run.offset.max(at)).filter(|found| *found < range.end),
-            Whence::Hole if run.offset > at => break,
-            Whence::Hole => at = end,
-        }
-    }
-    match whence {
-        Whence::Data => None,
-        Whence::Hole => Some(at).filter(|found| *found < range.end),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use nacre_store::{BlobId, Content, Digest, Extent};
-
-    use super::{Whence, seek_base};
-
-    fn sparse(runs: &[(u64, u64)]) -> Content {
-        Content::Sparse {
-            blob: BlobId(Digest::of(b"")),
-            extents: runs.iter().map(|(offset, len)| Extent { offset: *offset, len: *len }).collect(),
-        }
-    }
-
-    #[test]
-    fn sparse_content_has_data_in_its_runs_and_holes_between() {
-        let content = sparse(&[(10, 5), (20, 5)]);
-        let cases = [
-            (0, Whence::Data, Some(10)),
-            (0, Whence::Hole, Some(0)),
-            (12, Whence::Data, Some(12)),
-            (12, Whence::Hole, Some(15)),
-            (15, Whence::Data, Some(20)),
-            (20, Whence::Hole, Some(25)),
-            (25, Whence::Data, None),
-            (25, Whence::Hole, Some(25)),
-        ];
-        for (offset, whence, found) in cases {
-            assert_eq!(seek_base(&content, &(offset..30), whence), found, "{offset} {whence:?}");
-        }
-    }
-
-    #[test]
-    fn a_hole_beyond_the_range_is_not_in_it() {
-        let content = sparse(&[(0, 100)]);
-        assert_eq!(seek_base(&content, &(0..50), Whence::Hole), None);
-        assert_eq!(seek_base(&content, &(0..100), Whence::Hole), None);
     }
 }

@@ -33,7 +33,7 @@ impl Data {
                     files.get(ino)?.set_len(*len).map_err(|e| of_host(&e))?;
                 }
                 DataStep::Copy { from, range } => {
-                    self.copy_up(ino, from, range.clone())?;
+                    self.copy_up(ino, from, range)?;
                     copied = true;
                 }
                 DataStep::Punch(range) => files.punch(ino, range.start, length(range))?,
@@ -49,41 +49,19 @@ impl Data {
         Ok(())
     }
 
-    /// Copies a range of lower content to the data file; holes are left out.
-    fn copy_up(&self, ino: Ino, from: &Content, range: Range<u64>) -> Result<()> {
+    /// Copies stored bytes of lower content to the data file.
+    fn copy_up(&self, ino: Ino, from: &Content, range: &Range<u64>) -> Result<()> {
         let file = self.files()?.get(ino)?;
         let mut buf = Vec::new();
-        for run in stored(from, &range) {
-            let mut at = run.start;
-            while at < run.end {
-                buf.clear();
-                buf.resize(clamp(at, COPY_BYTES, run.end), 0);
-                self.fill_base(from, at, &mut buf)?;
-                file.write_all_at(&buf, at).map_err(|e| of_host(&e))?;
-                at = at.saturating_add(buf.len() as u64);
-            }
+        let mut at = range.start;
+        while at < range.end {
+            buf.clear();
+            buf.resize(clamp(at, COPY_BYTES, range.end), 0);
+            self.fill_base(from, at, &mut buf)?;
+            file.write_all_at(&buf, at).map_err(|e| of_host(&e))?;
+            at = at.saturating_add(buf.len() as u64);
         }
         Ok(())
-    }
-}
-
-/// The stored parts of a range of lower content.
-fn stored(content: &Content, range: &Range<u64>) -> Vec<Range<u64>> {
-    match content {
-        Content::Sparse { extents, .. } => extents
-            .iter()
-            .map(|run| {
-                let end = run.offset.saturating_add(run.len);
-                run.offset.max(range.start)..end.min(range.end)
-            })
-            .filter(|run| run.start < run.end)
-            .collect(),
-        Content::Blob(_) => vec![range.clone()],
-        Content::None
-        | Content::Symlink(_)
-        | Content::Dir { .. }
-        | Content::Data
-        | Content::Chunked { .. } => Vec::new(),
     }
 }
 

@@ -1,10 +1,10 @@
 //! Attributes and extended attributes, and what `statfs` says.
 
-use nacre_store::{Ino, Time};
+use nacre_store::Ino;
 
 use super::{Attr, Caller, Vfs};
 use crate::data::has_data_file;
-use crate::errno::{Errno, Result, of_rule};
+use crate::errno::{Result, of_rule};
 use crate::union::setattr::{self, Change, Kill, SetTime};
 use crate::union::xattr;
 
@@ -26,7 +26,13 @@ pub struct HostSpace {
 
 impl Vfs {
     /// chmod, chown, truncate, utimens.
-    pub fn setattr(&self, caller: &Caller, ino: Ino, change: &AttrChange, kill: Kill) -> Result<Attr> {
+    pub fn setattr(
+        &self,
+        caller: &Caller,
+        ino: Ino,
+        change: &AttrChange,
+        kill: Kill,
+    ) -> Result<Attr> {
         self.upper()?;
         let lock = change.size.is_some().then(|| self.writing(ino)).flatten();
         if let Some(size) = change.size
@@ -43,8 +49,13 @@ impl Vfs {
         }
         let changed = self.change(caller, rule)?;
         drop(lock);
-        if has_data_file(&changed.inode.content) && (change.atime.is_some() || change.mtime.is_some()) {
-            self.data.files()?.set_times(ino, change.atime, change.mtime)?;
+        if has_data_file(&changed.inode.content) {
+            // A data file that was just made has the times that the file had before.
+            let resized = change.size.map(|_| SetTime::Now);
+            let (atime, mtime) = (change.atime, change.mtime.or(resized));
+            if atime.is_some() || mtime.is_some() {
+                self.data.files()?.set_times(ino, atime, mtime)?;
+            }
         }
         self.attr_of(ino, &changed.inode)
     }
@@ -107,12 +118,4 @@ impl Vfs {
             files_free: host.f_ffree,
         })
     }
-}
-
-/// A time in the past or the future, as programs ask for it.
-pub(crate) fn at(seconds: i64, nanos: u32) -> Result<SetTime> {
-    if nanos >= 1_000_000_000 {
-        return Err(Errno::INVAL);
-    }
-    Ok(SetTime::At(Time { seconds, nanos }))
 }

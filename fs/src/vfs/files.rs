@@ -47,7 +47,13 @@ impl Vfs {
     }
 
     /// Does what opening asks for before the file is counted as open: truncates it, or gives an empty one its data file.
-    pub fn prepare_open(&self, caller: &Caller, ino: Ino, access: Access, kill: Kill) -> Result<()> {
+    pub fn prepare_open(
+        &self,
+        caller: &Caller,
+        ino: Ino,
+        access: Access,
+        kill: Kill,
+    ) -> Result<()> {
         if self.inode(ino)?.kind != Kind::File {
             return Err(Errno::INVAL);
         }
@@ -66,7 +72,12 @@ impl Vfs {
             && !self.held.is_open(ino)
         {
             let _writing = self.writing(ino);
-            self.with_steps(caller, ino, &|layers, ctx| write::whole(layers, ctx, ino), || Ok(()))?;
+            self.with_steps(
+                caller,
+                ino,
+                &|layers, ctx| write::whole(layers, ctx, ino),
+                || Ok(()),
+            )?;
         }
         Ok(())
     }
@@ -159,9 +170,8 @@ impl Vfs {
         let range = range(offset, bytes.len() as u64)?;
         self.upper()?;
         self.room.to_grow()?;
-        let rule = |layers: &dyn Layers, ctx: &Context| {
-            write::plan(layers, ctx, ino, range.clone(), kill)
-        };
+        let rule =
+            |layers: &dyn Layers, ctx: &Context| write::plan(layers, ctx, ino, range.clone(), kill);
         let put = || write_some(&*self.data.files()?.get(ino)?, offset, bytes);
         let plan = self.foresee(caller, rule)?;
         if plan.ops.is_empty() && plan.answer.is_empty() {
@@ -192,7 +202,10 @@ impl Vfs {
         &self,
         caller: &Caller,
         ino: Ino,
-        rule: &dyn Fn(&dyn Layers, &Context) -> std::result::Result<Plan<Vec<DataStep>>, union::Errno>,
+        rule: &dyn Fn(
+            &dyn Layers,
+            &Context,
+        ) -> std::result::Result<Plan<Vec<DataStep>>, union::Errno>,
         bytes: impl FnOnce() -> Result<T>,
     ) -> Result<T> {
         let plan = self.foresee(caller, rule)?;

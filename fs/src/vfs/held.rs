@@ -56,7 +56,8 @@ impl Held {
     }
 
     pub(crate) fn set_passthrough(&self, passthrough: Passthrough) {
-        self.passthrough.store(passthrough == Passthrough::Yes, Ordering::Release);
+        self.passthrough
+            .store(passthrough == Passthrough::Yes, Ordering::Release);
     }
 
     pub(crate) fn has_passthrough(&self) -> bool {
@@ -96,7 +97,10 @@ impl Held {
     /// Counts an open file; returns its way: that of the others if there are any, else what `first` says.
     pub(crate) fn opened(&self, ino: Ino, first: Way) -> Way {
         let mut state = self.state.lock();
-        let opens = state.opens.entry(ino).or_insert(Opens { count: 0, way: first });
+        let opens = state.opens.entry(ino).or_insert(Opens {
+            count: 0,
+            way: first,
+        });
         opens.count = opens.count.saturating_add(1);
         opens.way
     }

@@ -36,7 +36,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use nacre_store::{DirList, FileName, Ino, Inode, Kind, Override, Store, Time, Tree, Upper, UpperOp};
+use nacre_store::{
+    DirList, FileName, Ino, Inode, Kind, Override, Store, Time, Tree, Upper, UpperOp,
+};
 use parking_lot::{Mutex, MutexGuard, RwLock};
 
 use self::held::Held;
@@ -48,8 +50,9 @@ use crate::errno::{Errno, Result, of_rule, of_store, to_rule};
 use crate::union::{self, Context, Layers, Origin, Plan, getattr, unlink};
 
 pub use self::attrs::{AttrChange, HostSpace};
-pub use self::files::{Access, Mode, Open};
+pub use self::files::{Access, COPY_MAX, Mode};
 pub use self::held::Passthrough;
+pub use self::names::{Node, RenameHow};
 pub use self::settle::Settled;
 pub use crate::data::Whence;
 
@@ -77,8 +80,10 @@ pub struct Vfs {
 /// What must be told to a kernel that caches without limit, because it cannot know it: changes that none of its
 /// own requests made. Never called under a lock.
 pub trait Kernel: Send + Sync {
-    /// An inode's attributes are others.
+    /// An inode's attributes are others. May be called while a request is being answered.
     fn attributes_changed(&self, ino: Ino);
+    /// A file's bytes, and its attributes, are others.
+    fn content_changed(&self, ino: Ino);
     /// A directory has a name that leads elsewhere.
     fn entry_changed(&self, dir: Ino, name: &FileName);
 }
@@ -194,7 +199,12 @@ impl Vfs {
     fn tell_entry(&self, dir: Ino, name: &FileName) {
         if let Some(kernel) = self.kernel.read().as_ref() {
             kernel.entry_changed(dir, name);
-            kernel.attributes_changed(dir);
+        }
+    }
+
+    fn tell_content(&self, ino: Ino) {
+        if let Some(kernel) = self.kernel.read().as_ref() {
+            kernel.content_changed(ino);
         }
     }
 
@@ -228,7 +238,9 @@ impl Vfs {
         if has_data_file(&inode.content) {
             let stat = self.data.files()?.stat(ino)?;
             attr.size = stat.size;
-            attr.blocks = stat.blocks.saturating_add(crate::data::base_blocks(&inode.content));
+            attr.blocks = stat
+                .blocks
+                .saturating_add(crate::data::base_blocks(&inode.content));
             attr.atime = stat.atime;
             attr.mtime = stat.mtime;
             attr.ctime = stat.ctime.max(inode.ctime);
@@ -310,7 +322,9 @@ impl Vfs {
     /// Rank 1.
     fn writing(&self, ino: Ino) -> Option<MutexGuard<'_, ()>> {
         let index = ino.0 % (WRITING_LOCKS as u64);
-        let lock = usize::try_from(index).ok().and_then(|index| self.writing.get(index));
+        let lock = usize::try_from(index)
+            .ok()
+            .and_then(|index| self.writing.get(index));
         lock.map(Mutex::lock)
     }
 }

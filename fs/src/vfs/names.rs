@@ -7,7 +7,6 @@ use nacre_store::{FileName, Ino, Kind};
 use super::{Attr, Caller, Vfs};
 use crate::data::has_data_file;
 use crate::errno::{Errno, Result, of_rule, of_store};
-use crate::union::content::DataStep;
 use crate::union::create::{self, Made, Purpose};
 use crate::union::readdir::{self, Item};
 use crate::union::unlink::{self, Gone};
@@ -156,16 +155,15 @@ impl Vfs {
     pub(super) fn make_planned(
         &self,
         caller: &Caller,
-        rule: &dyn Fn(
-            &dyn Layers,
-            &Context,
-            Ino,
-        ) -> std::result::Result<Plan<Made>, RuleErrno>,
+        rule: &dyn Fn(&dyn Layers, &Context, Ino) -> std::result::Result<Plan<Made>, RuleErrno>,
     ) -> Result<Made> {
         self.upper()?;
         self.room.to_grow()?;
         let fresh = self.upper()?.new_ino().map_err(|e| of_store(&e))?;
-        let steps = self.foresee(caller, |layers, ctx| rule(layers, ctx, fresh))?.answer.steps;
+        let steps = self
+            .foresee(caller, |layers, ctx| rule(layers, ctx, fresh))?
+            .answer
+            .steps;
         if steps.is_empty() {
             return self.change(caller, |layers, ctx| rule(layers, ctx, fresh));
         }
@@ -252,8 +250,10 @@ impl Vfs {
     }
 
     fn sync_replacement(&self, from: At<'_>, to: At<'_>) -> Result<()> {
-        let (Some(ino), Some(_)) = (self.child(from.dir, from.name)?, self.child(to.dir, to.name)?)
-        else {
+        let (Some(ino), Some(_)) = (
+            self.child(from.dir, from.name)?,
+            self.child(to.dir, to.name)?,
+        ) else {
             return Ok(());
         };
         if has_data_file(&self.inode(ino)?.content) {

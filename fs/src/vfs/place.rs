@@ -42,7 +42,11 @@ enum Found {
 impl Vfs {
     /// Resolves a path inside the tree, whose root no `..` and no link leaves.
     pub fn resolve(&self, path: &[u8], follow_last: bool) -> Result<(Ino, Arc<Inode>)> {
-        let last = if follow_last { Last::Follow } else { Last::Keep };
+        let last = if follow_last {
+            Last::Follow
+        } else {
+            Last::Keep
+        };
         match self.walk(path, last, None)? {
             Found::Inode(ino) => Ok((ino, self.inode(ino)?)),
             Found::Missing(..) => Err(Errno::NOENT),
@@ -89,9 +93,7 @@ impl Vfs {
             // A device or a socket can be a mount point for a file; it cannot hold one.
             Found::Inode(ino) if content.is_none() => return Ok(ino),
             Found::Inode(_) => return Err(Errno::INVAL),
-            Found::Missing(dir, name) => {
-                self.put(dir, &name, mode, Node::Other(Kind::File, 0))?
-            }
+            Found::Missing(dir, name) => self.put(dir, &name, mode, Node::Other(Kind::File, 0))?,
         };
         if let Some(content) = content {
             self.truncate(&RUNTIME, ino, Kill::All)?;
@@ -101,7 +103,7 @@ impl Vfs {
                 let written = self.write(&RUNTIME, ino, done as u64, piece, Kill::All)?;
                 done = done.saturating_add(written);
             }
-            self.tell_attributes(ino);
+            self.tell_content(ino);
         }
         Ok(ino)
     }
@@ -176,5 +178,8 @@ const DIR_MODE: u16 = 0o755;
 /// A path's components, last first, without empty ones and `.`.
 fn components(path: &[u8]) -> Vec<Vec<u8>> {
     let parts = path.split(|byte| *byte == b'/').rev();
-    parts.filter(|part| !part.is_empty() && *part != b".").map(<[u8]>::to_vec).collect()
+    parts
+        .filter(|part| !part.is_empty() && *part != b".")
+        .map(<[u8]>::to_vec)
+        .collect()
 }

@@ -47,7 +47,8 @@ impl Room {
 
     /// Whether there is enough room to let the kernel write without asking.
     pub(crate) fn for_passthrough(&self) -> bool {
-        self.free().is_ok_and(|free| free >= PASSTHROUGH_FLOOR_BYTES)
+        self.free()
+            .is_ok_and(|free| free >= PASSTHROUGH_FLOOR_BYTES)
     }
 
     fn free(&self) -> Result<u64> {

@@ -100,7 +100,10 @@ impl Contents for Vfs {
         let runs = self.data.runs(ino, inode)?;
         let extent = |run: std::ops::Range<u64>| Extent {
             offset: run.start,
-            len: run.end.saturating_sub(run.start).min(inode.size.saturating_sub(run.start)),
+            len: run
+                .end
+                .saturating_sub(run.start)
+                .min(inode.size.saturating_sub(run.start)),
         };
         Ok(runs.map(|runs| {
             let extents = runs.into_iter().map(extent);
@@ -136,10 +139,12 @@ impl Runs<'_> {
             let len = COPY_BYTES.min(usize::try_from(left).unwrap_or(usize::MAX));
             let offset = run.offset.saturating_add(self.done);
             let buf = &mut self.buf;
-            self.vfs.data.read(self.ino, &self.inode, offset, len, |bytes| {
-                buf.clear();
-                buf.extend_from_slice(bytes);
-            })?;
+            self.vfs
+                .data
+                .read(self.ino, &self.inode, offset, len, |bytes| {
+                    buf.clear();
+                    buf.extend_from_slice(bytes);
+                })?;
             self.buf.resize(len, 0);
             self.at = 0;
             self.done = self.done.saturating_add(len as u64);
