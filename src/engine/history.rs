@@ -4,7 +4,7 @@ use nacre_store::{Image, ImageId};
 
 use super::config::ImageConfig;
 use super::error::{Error, Result};
-use super::{Engine, images, when};
+use super::{Engine, image, when};
 
 /// One step of an image's making.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -31,10 +31,10 @@ impl Engine {
         // Each commit adds one step, so the parents' images belong to the steps below, one each.
         let mut next = Some(image);
         for step in &mut steps {
-            let Some(image) = next else { break };
-            step.image = Some(image.id);
-            step.tags = images::tags(&image).iter().map(crate::reference::Reference::familiar).collect();
-            next = match image.parent {
+            let Some(made) = next else { break };
+            step.image = Some(made.id);
+            step.tags = image::tags(&made).iter().map(crate::reference::Reference::familiar).collect();
+            next = match made.parent {
                 Some(parent) => self.store.image(&parent)?,
                 None => None,
             };
