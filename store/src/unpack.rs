@@ -282,12 +282,7 @@ impl Inner {
                     Ok(0) => break,
                     Ok(got) => filled += got,
                     Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-                    Err(source) => {
-                        return Err(Error::Input {
-                            what: "compressed layer archive",
-                            source,
-                        });
-                    }
+                    Err(source) => return Err(inflate_error(source)),
                 }
             }
             if filled == 0 {
@@ -409,6 +404,17 @@ impl Inner {
         std::fs::rename(file.path(), &path).map_err(Error::io("cannot write", &path))?;
         self.sync_archives_dir()?;
         Ok(true)
+    }
+}
+
+/// What a read of an inflated archive fails with: the archive's own error, or the reader's below it.
+fn inflate_error(source: std::io::Error) -> Error {
+    match source.downcast::<archive::ArchiveError>() {
+        Ok(error) => Error::Archive(error),
+        Err(source) => Error::Input {
+            what: "compressed layer archive",
+            source,
+        },
     }
 }
 
