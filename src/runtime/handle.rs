@@ -16,7 +16,9 @@ use rustix::event::{PollFd, PollFlags, poll};
 use super::shim::{Order, Running, SHIM_NAME, cgroup};
 use super::spec::{ConsoleSize, ContainerId, ContainerSpec, ExecSpec};
 use super::state_dir::{self, StateDir};
-use super::wire::{Answer, AttachRequest, Exit, Phase, REQUEST_BYTES_MAX, Request, StartError, State, Whom};
+use super::wire::{
+    Answer, AttachRequest, Exit, Phase, REQUEST_BYTES_MAX, Request, StartError, State, Whom,
+};
 
 /// How long a shim may take for an answer. Creating a container takes 15 ms; a root that is read over a slow disk takes seconds.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(120);
@@ -99,7 +101,8 @@ impl Shim {
         let dir = self.dir.exec(&spec.id);
         dir.create().map_err(failed("making", dir.path()))?;
         state_dir::write(&dir.spec(), spec).map_err(failed("writing", &dir.spec()))?;
-        let own: Order = state_dir::read(&self.dir.order()).map_err(failed("reading", &self.dir.order()))?;
+        let own: Order =
+            state_dir::read(&self.dir.order()).map_err(failed("reading", &self.dir.order()))?;
         let order = Order {
             log: None,
             container: Some(self.dir.path().to_owned()),
@@ -112,7 +115,10 @@ impl Shim {
     pub fn open(state_dir: impl Into<PathBuf>) -> Result<Self, ShimError> {
         let dir = StateDir::new(state_dir);
         match Self::connect(&dir) {
-            Ok(alive) => Ok(Self { dir, alive: Some(alive) }),
+            Ok(alive) => Ok(Self {
+                dir,
+                alive: Some(alive),
+            }),
             Err(_) if dir.exit().exists() => Ok(Self { dir, alive: None }),
             Err(error) if dir.order().exists() => {
                 if !matches!(&error, ShimError::Io { source, .. } if is_nobody(source)) {
@@ -129,9 +135,9 @@ impl Shim {
     /// Starts the process and returns its number. Streams that are attached before miss nothing of its output.
     pub fn start(&self) -> Result<i32, ShimError> {
         let state = self.ask(&Request::Start)?.0;
-        state
-            .pid
-            .ok_or_else(|| StartError::other("the shim started a process and does not know it").into())
+        state.pid.ok_or_else(|| {
+            StartError::other("the shim started a process and does not know it").into()
+        })
     }
 
     /// Returns how the process stands.
@@ -156,8 +162,12 @@ impl Shim {
     pub fn attach(&self, wanted: &AttachRequest) -> Result<UnixStream, ShimError> {
         match self.ask(&Request::Attach(wanted.clone())) {
             Ok((_, stream)) => {
-                stream.set_read_timeout(None).map_err(failed("attaching to", self.dir.path()))?;
-                stream.set_write_timeout(None).map_err(failed("attaching to", self.dir.path()))?;
+                stream
+                    .set_read_timeout(None)
+                    .map_err(failed("attaching to", self.dir.path()))?;
+                stream
+                    .set_write_timeout(None)
+                    .map_err(failed("attaching to", self.dir.path()))?;
                 Ok(stream)
             }
             Err(ShimError::Ended(_)) => UnixStream::pair()
@@ -227,7 +237,8 @@ impl Shim {
         }
         // A shim that has started nothing leaves when nobody is connected.
         drop(self.alive);
-        let order: Order = state_dir::read(&self.dir.order()).map_err(failed("reading", &self.dir.order()))?;
+        let order: Order =
+            state_dir::read(&self.dir.order()).map_err(failed("reading", &self.dir.order()))?;
         if order.container.is_none() {
             let id = container_id(&self.dir)?;
             cgroup::remove(&id).map_err(failed("removing the cgroups of", self.dir.path()))?;
@@ -246,7 +257,10 @@ impl Shim {
     fn spawn(dir: StateDir, order: &Order, stdin: Stdio) -> Result<Self, ShimError> {
         state_dir::write(&dir.order(), order).map_err(failed("writing", &dir.order()))?;
         let log = File::create(dir.shim_log()).map_err(failed("making", &dir.shim_log()))?;
-        let program = order.program.as_deref().unwrap_or(Path::new("/proc/self/exe"));
+        let program = order
+            .program
+            .as_deref()
+            .unwrap_or(Path::new("/proc/self/exe"));
         // Its first process leaves at once, so that the shim is nobody's child here and this one is reaped now.
         let mut first = Command::new(program)
             .arg0(SHIM_NAME)
@@ -262,7 +276,9 @@ impl Shim {
             Some(pipe) => read_answer(pipe),
             None => Err(io::ErrorKind::BrokenPipe.into()),
         };
-        first.wait().map_err(failed("running the shim for", dir.path()))?;
+        first
+            .wait()
+            .map_err(failed("running the shim for", dir.path()))?;
         match answer {
             Ok(Answer::Done(_)) => {}
             Ok(Answer::Refused(error)) => return Err(error.into()),
@@ -275,7 +291,10 @@ impl Shim {
             }
         }
         let alive = Self::connect(&dir)?;
-        Ok(Self { dir, alive: Some(alive) })
+        Ok(Self {
+            dir,
+            alive: Some(alive),
+        })
     }
 
     /// Opens the connection whose end is the process's.
@@ -286,7 +305,9 @@ impl Shim {
 
     fn ask(&self, request: &Request) -> Result<(State, UnixStream), ShimError> {
         match ask(&self.dir, request) {
-            Err(ShimError::Io { source, .. }) if is_nobody(&source) => Err(ShimError::Ended(self.dir.path().to_owned())),
+            Err(ShimError::Io { source, .. }) if is_nobody(&source) => {
+                Err(ShimError::Ended(self.dir.path().to_owned()))
+            }
             other => other,
         }
     }
@@ -296,7 +317,8 @@ impl Shim {
         if let Ok(running) = state_dir::read::<Running>(&self.dir.running()) {
             running.kill();
         }
-        let order: Order = state_dir::read(&self.dir.order()).map_err(failed("reading", &self.dir.order()))?;
+        let order: Order =
+            state_dir::read(&self.dir.order()).map_err(failed("reading", &self.dir.order()))?;
         if order.container.is_none() {
             let id = container_id(&self.dir)?;
             cgroup::remove(&id).map_err(failed("removing the cgroups of", self.dir.path()))?;
@@ -307,7 +329,8 @@ impl Shim {
             finished_at_ns: super::shim::now_ns(),
             trouble: Some("its shim was killed".to_owned()),
         };
-        state_dir::write_durably(&self.dir.exit(), &exit).map_err(failed("writing", &self.dir.exit()))?;
+        state_dir::write_durably(&self.dir.exit(), &exit)
+            .map_err(failed("writing", &self.dir.exit()))?;
         Ok(exit)
     }
 }
@@ -323,7 +346,11 @@ fn is_nobody(error: &io::Error) -> bool {
     use io::ErrorKind as Kind;
     matches!(
         error.kind(),
-        Kind::NotFound | Kind::ConnectionRefused | Kind::ConnectionReset | Kind::BrokenPipe | Kind::UnexpectedEof
+        Kind::NotFound
+            | Kind::ConnectionRefused
+            | Kind::ConnectionReset
+            | Kind::BrokenPipe
+            | Kind::UnexpectedEof
     )
 }
 

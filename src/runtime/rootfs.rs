@@ -4,7 +4,7 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::path::Path;
+use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
 
@@ -76,6 +76,25 @@ impl<Fd: AsFd> InRoot<Fd> {
         )?;
         Ok(fd.into())
     }
+
+    /// Makes a directory and those above it, as far as they are missing.
+    pub(crate) fn make_directory(&self, path: &Path) -> io::Result<()> {
+        let mut made = PathBuf::from("/");
+        for part in path.components() {
+            let Component::Normal(name) = part else {
+                continue;
+            };
+            let above = self.open(&made, OFlags::PATH | OFlags::DIRECTORY)?;
+            made.push(name);
+            match self.open(&made, OFlags::PATH) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    rustix::fs::mkdirat(&above, name, Mode::from_raw_mode(0o755))?;
+                }
+                found => drop(found?),
+            }
+        }
+        Ok(())
+    }
 }
 
 impl<Fd: AsFd> RootFs for InRoot<Fd> {
@@ -88,7 +107,8 @@ impl<Fd: AsFd> RootFs for InRoot<Fd> {
         let file = File::open(format!("/proc/self/fd/{}", found.as_raw_fd()))?;
         let limit = u64::try_from(bytes_max).unwrap_or(u64::MAX);
         let mut content = Vec::new();
-        file.take(limit.saturating_add(1)).read_to_end(&mut content)?;
+        file.take(limit.saturating_add(1))
+            .read_to_end(&mut content)?;
         if content.len() > bytes_max {
             return Err(io::ErrorKind::FileTooLarge.into());
         }
@@ -96,7 +116,9 @@ impl<Fd: AsFd> RootFs for InRoot<Fd> {
     }
 
     fn stat(&self, path: &Path) -> io::Result<Stat> {
-        self.open(path, OFlags::PATH)?.metadata().map(|meta| Stat::from(&meta))
+        self.open(path, OFlags::PATH)?
+            .metadata()
+            .map(|meta| Stat::from(&meta))
     }
 }
 
@@ -119,6 +141,20 @@ mod tests {
         }
         let too_large = root.read(Path::new("/etc/real"), 5).unwrap_err();
         assert_eq!(too_large.kind(), io::ErrorKind::FileTooLarge);
+    }
+
+    #[test]
+    fn directories_are_made_below_the_root_only() {
+        let dir = tempfile::tempdir().unwrap();
+        let outside = tempfile::tempdir().unwrap();
+        symlink(outside.path(), dir.path().join("link")).unwrap();
+        std::fs::create_dir(dir.path().join("kept")).unwrap();
+        let root = InRoot::new(File::open(dir.path()).unwrap());
+        root.make_directory(Path::new("/kept/../kept/new/deep"))
+            .unwrap();
+        assert!(dir.path().join("kept/new/deep").is_dir());
+        root.make_directory(Path::new("/link/new")).unwrap_err();
+        assert_eq!(std::fs::read_dir(outside.path()).unwrap().count(), 0);
     }
 
     #[test]

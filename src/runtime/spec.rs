@@ -28,7 +28,10 @@ const ID_BYTES_MAX: usize = 128;
 
 fn checked(text: String) -> Result<String, BadId> {
     let tail = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-');
-    let first = text.as_bytes().first().is_some_and(u8::is_ascii_alphanumeric);
+    let first = text
+        .as_bytes()
+        .first()
+        .is_some_and(u8::is_ascii_alphanumeric);
     if first && text.len() <= ID_BYTES_MAX && text.bytes().all(tail) {
         Ok(text)
     } else {
@@ -242,7 +245,17 @@ mod tests {
 
     #[test]
     fn an_identity_is_never_empty_nor_a_path() {
-        for bad in ["", ".", "..", "/", "a/b", "-x", "a b", "ü", &"a".repeat(129)] {
+        for bad in [
+            "",
+            ".",
+            "..",
+            "/",
+            "a/b",
+            "-x",
+            "a b",
+            "ü",
+            &"a".repeat(129),
+        ] {
             assert!(ContainerId::new(bad).is_err(), "{bad:?} was taken");
         }
         assert!(serde_json::from_str::<ContainerId>("\"\"").is_err());

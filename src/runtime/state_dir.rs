@@ -33,7 +33,10 @@ impl StateDir {
 
     /// Makes the directory, for our eyes only: it tells how to steer the container.
     pub(crate) fn create(&self) -> io::Result<()> {
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.path)
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&self.path)
     }
 
     /// What shall run (`ContainerSpec`, or `ExecSpec` in an exec's directory).
@@ -128,7 +131,12 @@ pub(crate) fn write_durably<T: Serialize>(path: &Path, value: &T) -> io::Result<
 }
 
 fn create(path: &Path) -> io::Result<File> {
-    fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)
+    fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(path)
 }
 
 /// Reads back what `write` or `write_durably` wrote.

@@ -6,7 +6,10 @@ mod ids;
 mod inode;
 mod name;
 
-pub use ids::{ArchiveId, BlobId, ChainId, DiffId, Digest, ImageId, Ino, InvalidDigest, LayerNo, ManifestId, UpperId};
+pub use ids::{
+    ArchiveId, BlobId, ChainId, DiffId, Digest, ImageId, Ino, InvalidDigest, LayerNo, ManifestId,
+    UpperId,
+};
 pub use inode::{CHUNK_BYTES, Content, Extent, Inode, Kind, Link, Time};
 pub use name::{FileName, InvalidName};
 
@@ -224,7 +227,12 @@ impl Store {
     /// Unpacks one layer archive: content to blobs, the rest to the record under its DiffID. Parent-independent; any
     /// number may run at once. Verified before it is durable, durable before it returns; on error no trace stays.
     /// `progress` is told of bytes as received.
-    pub fn unpack(&self, archive: impl Read, expected: &Expected, progress: &dyn Fn(u64)) -> Result<Unpacked> {
+    pub fn unpack(
+        &self,
+        archive: impl Read,
+        expected: &Expected,
+        progress: &dyn Fn(u64),
+    ) -> Result<Unpacked> {
         let _ = (Box::new(archive), expected, progress);
         todo!()
     }

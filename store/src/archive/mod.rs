@@ -87,7 +87,9 @@ impl<R: Read, H: Write> Reader<R, H> {
     /// Starts at the first byte of `archive`.
     pub fn new(archive: R, headers: H, limits: Limits) -> Self {
         let _ = limits;
-        Self { _todo: (archive, headers) }
+        Self {
+            _todo: (archive, headers),
+        }
     }
 
     /// Returns the next entry, or `None` at the end, when the input has been read to its last byte.
@@ -116,7 +118,10 @@ pub struct ArchiveError;
 
 /// Inflates gzip (any number of members), zstd (any number of frames, skippable ones too) or nothing, whichever
 /// the first bytes say, whatever the media type says; holds to the limits on bytes and ratio.
-pub fn inflate<'a>(archive: impl Read + 'a, limits: &Limits) -> Result<Box<dyn Read + 'a>, ArchiveError> {
+pub fn inflate<'a>(
+    archive: impl Read + 'a,
+    limits: &Limits,
+) -> Result<Box<dyn Read + 'a>, ArchiveError> {
     let _ = (Box::new(archive), limits);
     todo!()
 }
