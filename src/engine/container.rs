@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::config::Config;
 use super::when::Nanos;
-use crate::runtime::spec::{ContainerId, MountSpec, Network, Rlimit, Security};
+use crate::runtime::spec::{Access, ContainerId, MountSource, MountSpec, Network, Rlimit, Security};
 
 /// Version of the document's shape; another one is refused when it is read back.
 pub(crate) const DOCUMENT_VERSION: u32 = 1;
@@ -148,10 +148,40 @@ impl Container {
         super::names::short(self.id.as_str())
     }
 
+    /// The program and its arguments; empty for one that was made without, which create refuses.
+    pub fn command(&self) -> (String, Vec<String>) {
+        super::merge::command(&self.config).unwrap_or_default()
+    }
+
+    /// What the user mounted, as it is shown.
+    pub fn shown_mounts(&self) -> Vec<ShownMount> {
+        let shown = |mount: &MountSpec| {
+            let (kind, source) = match &mount.source {
+                MountSource::Bind(source) => ("bind", source.display().to_string()),
+                MountSource::Tmpfs(_) => ("tmpfs", String::new()),
+            };
+            ShownMount { kind, source, target: mount.target.clone(), writable: mount.access == Access::ReadWrite }
+        };
+        self.host.mounts.iter().map(shown).collect()
+    }
+
     /// The host name inside: as asked for, or the short ID.
     pub fn hostname(&self) -> String {
         if self.config.hostname.is_empty() { self.short_id().to_owned() } else { self.config.hostname.clone() }
     }
+}
+
+/// One mount of a container, as it is shown.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ShownMount {
+    /// bind or tmpfs.
+    pub kind: &'static str,
+    /// The host's path; empty for a tmpfs.
+    pub source: String,
+    /// Where it is in the container.
+    pub target: String,
+    /// Whether the container may write there.
+    pub writable: bool,
 }
 
 /// The files of one container beside its layers: `<root>/containers/<id>`.

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-use nacre_store::{DocumentKind, ImageId, Store};
+use nacre_store::{DocumentKind, ImageId, Kind, Store};
 use parking_lot::{Condvar, Mutex, RwLock};
 use serde_json::Value;
 use tokio::sync::watch;
@@ -13,11 +13,12 @@ use super::config::{Config, ImageConfig};
 use super::container::{Container, DOCUMENT_VERSION, Files, Host, Phase, State};
 use super::error::{Error, Result};
 use super::events::attributes;
-use super::names::{self, short};
+use super::names;
 use super::namespace::Owner;
 use super::remove::User;
 use super::start::{Run, Waiting};
 use super::{Engine, merge, when};
+use crate::registry::Platform;
 use crate::runtime::spec::ContainerId;
 
 /// A container at work. Locks in the order of their fields; `document` is never held while a shim is asked.
@@ -205,14 +206,20 @@ pub struct Create {
     pub host: Host,
     /// docker's HostConfig as it was asked for.
     pub host_config: Value,
+    /// The platform that the image must be for.
+    pub platform: Option<Platform>,
 }
 
 impl Engine {
     /// Makes a container; it is not started.
     pub fn create_container(&self, create: Create) -> Result<ContainerId> {
-        let Create { name, mut config, host, host_config } = create;
+        let Create { name, mut config, host, host_config, platform } = create;
         let image = self.find_image(&config.image)?.image;
-        merge::inherit(&mut config, &ImageConfig::parse(&image.id, &image.config)?.config());
+        let image_config = ImageConfig::parse(&image.id, &image.config)?;
+        if let Some(wanted) = platform {
+            check_platform(&config.image, &image_config, &wanted)?;
+        }
+        merge::inherit(&mut config, &image_config.config());
         merge::command(&config)?;
         if !config.stop_signal.is_empty() {
             super::signal::parse(&config.stop_signal)?;
@@ -278,12 +285,18 @@ impl Engine {
         Ok(())
     }
 
-    /// Bytes of the data files of a container's writable layer.
+    /// Bytes of the files in a container's writable layer.
     pub fn upper_bytes(&self, document: &Container) -> Result<u64> {
-        let dir = self.upper_of(document)?.data_dir().to_path_buf();
-        let Ok(entries) = std::fs::read_dir(dir) else { return Ok(0) };
-        let sizes = entries.filter_map(|entry| entry.ok()?.metadata().ok()).map(|meta| meta.len());
-        Ok(sizes.fold(0, u64::saturating_add))
+        let vfs = self.roots.tree(&self.store, document.upper)?;
+        let fail = |errno: nacre_fs::errno::Errno| Error::Io {
+            what: "cannot read the changes of container",
+            path: document.short_id().into(),
+            source: errno.into(),
+        };
+        let inodes = vfs.settled().map_err(fail)?.inodes;
+        // What the image has too has an override when it is only touched; docker counts it then as well.
+        let files = inodes.iter().filter(|(_, inode)| inode.kind == Kind::File && !inode.init);
+        Ok(files.map(|(_, inode)| inode.size).fold(0, u64::saturating_add))
     }
 
     pub(crate) fn tell_container<const N: usize>(
@@ -299,12 +312,18 @@ impl Engine {
     }
 }
 
+fn check_platform(name: &str, config: &ImageConfig, wanted: &Platform) -> Result<()> {
+    let variant = Some(config.text("variant")).filter(|variant| !variant.is_empty());
+    let found = Platform::normal(config.text("os"), config.text("architecture"), variant);
+    if wanted.distance(&found).is_some() {
+        return Ok(());
+    }
+    Err(Error::not_found(format!(
+        "image with reference {name} was found but its platform ({found}) does not match the specified platform ({wanted})"
+    )))
+}
+
 /// A conflict that names a container as docker does.
 pub(crate) fn not_running(document: &Container) -> Error {
     Error::conflict(format!("container {} is not running", document.id))
-}
-
-/// The name that a user of the API sees in sentences: the short ID.
-pub(crate) fn short_of(id: &ContainerId) -> &str {
-    short(id.as_str())
 }

@@ -2,7 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
+use nacre_fs::layer::LayerError;
+use nacre_fs::mount::MountError;
+
 use crate::runtime::{ShimError, StartErrorKind};
+use crate::transfer;
 
 /// What sort of failure it is: the service makes a status of it, and a caller may act on it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -93,6 +97,15 @@ pub enum Error {
     /// A process could not be started, or its shim not be asked.
     #[error(transparent)]
     Shim(#[from] ShimError),
+    /// An image could not be moved.
+    #[error(transparent)]
+    Transfer(#[from] transfer::Error),
+    /// A tree could not be mounted or unmounted.
+    #[error(transparent)]
+    Mount(#[from] MountError),
+    /// A layer could not be made of changes.
+    #[error(transparent)]
+    Layer(#[from] LayerError),
 }
 
 /// The engine's result.
@@ -141,6 +154,10 @@ impl Error {
             Error::Io { .. } | Error::Document { .. } => Fault::Broken,
             Error::Store(error) => store_fault(error),
             Error::Shim(error) => shim_fault(error),
+            Error::Transfer(error) => transfer_fault(error),
+            Error::Mount(error) => mount_fault(error),
+            Error::Layer(LayerError::ReservedName { .. }) => Fault::Invalid,
+            Error::Layer(_) => Fault::Broken,
         }
     }
 
@@ -168,5 +185,25 @@ fn shim_fault(error: &ShimError) -> Fault {
         },
         ShimError::Ended(_) | ShimError::Running(_) => Fault::Conflict,
         ShimError::Io { .. } => Fault::Broken,
+    }
+}
+
+fn transfer_fault(error: &transfer::Error) -> Fault {
+    match error.status() {
+        400 => Fault::Invalid,
+        401 | 403 => Fault::Unauthorized,
+        404 => Fault::NotFound,
+        409 => Fault::Conflict,
+        501 => Fault::Unsupported,
+        _ => Fault::Broken,
+    }
+}
+
+fn mount_fault(error: &MountError) -> Fault {
+    match error {
+        MountError::Busy { .. } | MountError::InUse { .. } => Fault::Conflict,
+        MountError::NotOurs { .. } => Fault::NotFound,
+        MountError::Attach { .. } => Fault::Invalid,
+        _ => Fault::Broken,
     }
 }

@@ -37,6 +37,7 @@ mod mounts;
 mod names;
 mod namespace;
 mod place;
+mod reconcile;
 mod remove;
 mod roots;
 mod shared;

@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 use super::container::{Container, Files, Phase};
 use super::containers::Live;
 use super::error::{Error, Result};
-use super::roots::Root;
+use super::roots::{Key, Root};
 use super::{Engine, host_files, merge, place, when};
 use crate::runtime::spec::{
     Access, ConsoleSize, ContainerSpec, MountSource, MountSpec, Network, ProcessSpec, Stdin,
@@ -93,7 +93,7 @@ impl Engine {
     /// Brings the root, the shim and the process up, in this order, and takes them down again if one fails.
     fn launch(&self, live: &Live, document: &Container) -> Result<Arc<Shim>> {
         let files = self.container_files(&document.id);
-        let root = self.roots.writable(&self.store, document.upper)?;
+        let root = self.roots.writable(&self.store, document.upper, &document.name)?;
         host_files::write(&files, document)?;
         place::prepare(root.vfs(), document)?;
         let shim = Arc::new(Shim::prepare(Launch {
@@ -185,10 +185,9 @@ impl Engine {
         let run = live.run.lock().take();
         let paths = self.container_files(&before.id);
         let mut trouble = exit.trouble.clone().unwrap_or_default();
-        if let Some(run) = run {
-            if let Err(error) = run.root.settle() {
-                trouble = format!("{trouble} {error}").trim().to_owned();
-            }
+        drop(run);
+        if let Err(error) = self.roots.let_go(Key::Upper(before.upper)) {
+            trouble = format!("{trouble} {error}").trim().to_owned();
         }
         if let Err(error) = Shim::open(paths.shim()).and_then(Shim::delete) {
             tracing::warn!(container = %before.id, %error, "cannot clean up after a container");

@@ -65,7 +65,7 @@ impl Call {
     /// Does blocking work on the engine, away from the threads that serve sockets.
     pub(crate) async fn work<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&Engine) -> Result<T, Error> + Send + 'static,
+        work: impl FnOnce(&Arc<Engine>) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
         let engine = Arc::clone(&self.engine);
         blocking(move || work(&engine)).await
