@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use nacre::{registry, runtime, service};
+use nacre::{runtime, service};
 use nacre_cli::Hooks;
 
 fn main() -> ExitCode {
@@ -16,6 +16,6 @@ fn main() -> ExitCode {
     nacre_cli::main(&Hooks {
         start_service: service::lifecycle::start,
         run_service: service::lifecycle::run,
-        credentials: service::lifecycle::credentials,
+        credentials: service::credentials::find,
     })
 }

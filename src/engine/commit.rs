@@ -7,7 +7,7 @@ use nacre_fs::layer;
 use nacre_fs::vfs::Vfs;
 use nacre_store::{Expected, Image, ImageId, NewImage, RefUpdate, Store, Unpacked};
 
-use super::config::{Config, HistoryEntry, ImageConfig, host_architecture};
+use super::config::{Config, HistoryEntry, ImageConfig};
 use super::container::{Container, Phase};
 use super::diff::{Subject, snapshot};
 use super::error::{Error, Result};
@@ -63,7 +63,10 @@ impl Engine {
             Subject::Container(live, _) => {
                 let document = live.document();
                 if document.state.phase == Phase::Dead {
-                    return Err(Error::conflict(format!("You cannot commit container {} which is Dead", document.id)));
+                    return Err(Error::conflict(format!(
+                        "You cannot commit container {} which is Dead",
+                        document.id
+                    )));
                 }
                 let freeze = request.pause && document.state.phase == Phase::Running;
                 match run_of(live).filter(|_| freeze) {
@@ -82,11 +85,19 @@ impl Engine {
             self.tell_image("tag", &id, &name.familiar());
         }
         if let Subject::Container(_, document) = &subject {
-            let name = request.name.as_ref().map(Reference::familiar).unwrap_or_default();
+            let name = request
+                .name
+                .as_ref()
+                .map(Reference::familiar)
+                .unwrap_or_default();
             self.tell_container(
                 "commit",
                 document,
-                [("comment", request.comment.clone()), ("imageID", id.to_string()), ("imageRef", name)],
+                [
+                    ("comment", request.comment.clone()),
+                    ("imageID", id.to_string()),
+                    ("imageRef", name),
+                ],
             );
         }
         Ok(id)
@@ -96,10 +107,18 @@ impl Engine {
         match run.shim.pause() {
             Ok(()) => {
                 self.tell_container("pause", &document, []);
-                Ok(Frozen { engine: self, run: Some(run), document })
+                Ok(Frozen {
+                    engine: self,
+                    run: Some(run),
+                    document,
+                })
             }
             // It has just ended: nothing to freeze.
-            Err(crate::runtime::ShimError::Ended(_)) => Ok(Frozen { engine: self, run: None, document }),
+            Err(crate::runtime::ShimError::Ended(_)) => Ok(Frozen {
+                engine: self,
+                run: None,
+                document,
+            }),
             Err(error) => Err(error.into()),
         }
     }
@@ -116,33 +135,42 @@ impl Engine {
         if snapshot.changes()?.is_empty() {
             return Ok(None);
         }
-        let (reader, writer) = io::pipe().map_err(|e| Error::broken(format!("cannot make a pipe: {e}")))?;
+        let (reader, writer) =
+            io::pipe().map_err(|e| Error::broken(format!("cannot make a pipe: {e}")))?;
         let (written, unpacked) = std::thread::scope(|scope| {
-            let writing = scope.spawn(|| {
-                let mut out = BufWriter::with_capacity(PIPE_BYTES, writer);
-                let written = layer::write(&snapshot, &**vfs, &mut out);
-                // A flush that fails shows at the reader's end.
-                out.flush().ok();
-                written
-            });
-            let unpacked = self.store.unpack(reader, &Expected::default(), &|_| ());
-            (writing.join(), unpacked)
+            let unpacking =
+                scope.spawn(|| self.store.unpack(reader, &Expected::default(), &|_| ()));
+            let mut out = BufWriter::with_capacity(PIPE_BYTES, writer);
+            let written = layer::write(&snapshot, &**vfs, &mut out);
+            // A flush that fails shows at the reader's end.
+            out.flush().ok();
+            drop(out);
+            (written, unpacking.join())
         });
-        let written = written.map_err(|_| Error::broken(format!("writing the layer of {name} failed")))?;
         // If the store refused, the writer failed for it: the store knows why.
-        let unpacked = unpacked?;
+        let unpacked = unpacked
+            .map_err(|_| Error::broken(format!("storing the layer of {name} failed")))??;
         written?;
         Ok(Some(unpacked))
     }
 
-    fn publish_commit(&self, subject: &Subject, request: &CommitRequest, layer: Option<Unpacked>) -> Result<ImageId> {
+    fn publish_commit(
+        &self,
+        subject: &Subject,
+        request: &CommitRequest,
+        layer: Option<Unpacked>,
+    ) -> Result<ImageId> {
         let parent = subject.image();
-        let image = self.store.image(&parent)?.ok_or_else(|| Error::NoSuchImage(parent.to_string()))?;
+        let image = self
+            .store
+            .image(&parent)?
+            .ok_or_else(|| Error::NoSuchImage(parent.to_string()))?;
         let mut image_config = ImageConfig::parse(&parent, &image.config)?;
         let (own, created_by) = match subject {
-            Subject::Container(_, document) => {
-                (document.config.clone(), document.config.cmd.clone().unwrap_or_default().join(" "))
-            }
+            Subject::Container(_, document) => (
+                document.config.clone(),
+                document.config.cmd.clone().unwrap_or_default().join(" "),
+            ),
             Subject::Mount { .. } => (image_config.config(), String::new()),
         };
         let mut config = match &request.config {
@@ -184,8 +212,19 @@ impl Engine {
         name: Option<&Reference>,
         parent: Option<ImageId>,
     ) -> Result<ImageId> {
-        let refs = name.map(|name| RefUpdate { name: name.to_string() }).into_iter().collect();
-        let image = NewImage { config: config.to_bytes(), manifest: None, layers, refs, parent };
+        let refs = name
+            .map(|name| RefUpdate {
+                name: name.to_string(),
+            })
+            .into_iter()
+            .collect();
+        let image = NewImage {
+            config: config.to_bytes(),
+            manifest: None,
+            layers,
+            refs,
+            parent,
+        };
         Ok(self.store.publish(image, &|_| ())?)
     }
 
@@ -206,12 +245,27 @@ impl Engine {
         }
         image.set("created", created.as_str());
         image.set_config(&config);
-        let comment = if request.comment.is_empty() { "Imported from -" } else { &request.comment };
-        let entry =
-            HistoryEntry { created: Some(created), comment: Some(comment.to_owned()), ..HistoryEntry::default() };
+        let comment = if request.comment.is_empty() {
+            "Imported from -"
+        } else {
+            &request.comment
+        };
+        let entry = HistoryEntry {
+            created: Some(created),
+            comment: Some(comment.to_owned()),
+            ..HistoryEntry::default()
+        };
         image.push(&entry, Some(&layer.diff));
         let id = self.publish(&image, vec![layer], request.name.as_ref(), None)?;
-        self.tell_image("import", &id, &request.name.as_ref().map(Reference::familiar).unwrap_or_default());
+        self.tell_image(
+            "import",
+            &id,
+            &request
+                .name
+                .as_ref()
+                .map(Reference::familiar)
+                .unwrap_or_default(),
+        );
         Ok(id)
     }
 }
@@ -238,7 +292,10 @@ fn layers_of(store: &Store, image: &Image) -> Result<Vec<Unpacked>> {
         {
             return Ok(unpacked);
         }
-        let missing = || nacre_store::Error::NotFound { what: "layer", name: layer.diff.to_string() };
+        let missing = || nacre_store::Error::NotFound {
+            what: "layer",
+            name: layer.diff.to_string(),
+        };
         Ok(store.unpacked_by_diff(&layer.diff)?.ok_or_else(missing)?)
     };
     image.layers.iter().map(held).collect()
@@ -261,11 +318,4 @@ impl Drop for Frozen<'_> {
             }
         }
     }
-}
-
-/// Says whether an image is for this machine's kind.
-pub(crate) fn fits_host(config: &ImageConfig) -> bool {
-    let (architecture, _) = host_architecture();
-    let named = config.text("architecture");
-    named.is_empty() || named == architecture || named == "386" && architecture == "amd64"
 }

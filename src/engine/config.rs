@@ -74,7 +74,9 @@ pub struct Config {
 }
 
 /// Takes `null` for the default: images of many builders write it.
-fn lenient<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(from: D) -> std::result::Result<T, D::Error> {
+fn lenient<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(
+    from: D,
+) -> std::result::Result<T, D::Error> {
     Ok(Option::<T>::deserialize(from)?.unwrap_or_default())
 }
 
@@ -86,10 +88,12 @@ fn words<'de, D: Deserializer<'de>>(from: D) -> std::result::Result<Option<Vec<S
         One(String),
         Many(Vec<String>),
     }
-    Ok(Option::<Words>::deserialize(from)?.map(|words| match words {
-        Words::One(word) => vec![word],
-        Words::Many(words) => words,
-    }))
+    Ok(
+        Option::<Words>::deserialize(from)?.map(|words| match words {
+            Words::One(word) => vec![word],
+            Words::Many(words) => words,
+        }),
+    )
 }
 
 impl Config {
@@ -103,18 +107,61 @@ impl Config {
         };
         let text = |s: &String| (!s.is_empty()).then(|| Value::from(s.clone()));
         put("User", text(&self.user));
-        put("ExposedPorts", self.exposed_ports.as_ref().filter(|m| !m.is_empty()).map(object));
-        put("Env", self.env.clone().filter(|v| !v.is_empty()).map(Value::from));
-        put("Entrypoint", self.entrypoint.clone().filter(|v| !v.is_empty()).map(Value::from));
-        put("Cmd", self.cmd.clone().filter(|v| !v.is_empty()).map(Value::from));
-        put("Healthcheck", self.healthcheck.clone().filter(|v| !v.is_null()));
-        put("Volumes", self.volumes.as_ref().filter(|m| !m.is_empty()).map(object));
+        put(
+            "ExposedPorts",
+            self.exposed_ports
+                .as_ref()
+                .filter(|m| !m.is_empty())
+                .map(object),
+        );
+        put(
+            "Env",
+            self.env.clone().filter(|v| !v.is_empty()).map(Value::from),
+        );
+        put(
+            "Entrypoint",
+            self.entrypoint
+                .clone()
+                .filter(|v| !v.is_empty())
+                .map(Value::from),
+        );
+        put(
+            "Cmd",
+            self.cmd.clone().filter(|v| !v.is_empty()).map(Value::from),
+        );
+        put(
+            "Healthcheck",
+            self.healthcheck.clone().filter(|v| !v.is_null()),
+        );
+        put(
+            "Volumes",
+            self.volumes.as_ref().filter(|m| !m.is_empty()).map(object),
+        );
         put("WorkingDir", text(&self.working_dir));
-        put("OnBuild", self.on_build.clone().filter(|v| !v.is_empty()).map(Value::from));
+        put(
+            "OnBuild",
+            self.on_build
+                .clone()
+                .filter(|v| !v.is_empty())
+                .map(Value::from),
+        );
         let labels = self.labels.as_ref().filter(|m| !m.is_empty());
-        put("Labels", labels.map(|m| m.iter().map(|(k, v)| (k.clone(), Value::from(v.clone()))).collect()));
+        put(
+            "Labels",
+            labels.map(|m| {
+                m.iter()
+                    .map(|(k, v)| (k.clone(), Value::from(v.clone())))
+                    .collect()
+            }),
+        );
         put("StopSignal", text(&self.stop_signal));
-        put("Shell", self.shell.clone().filter(|v| !v.is_empty()).map(Value::from));
+        put(
+            "Shell",
+            self.shell
+                .clone()
+                .filter(|v| !v.is_empty())
+                .map(Value::from),
+        );
         out
     }
 }
@@ -151,7 +198,11 @@ pub struct ImageConfig(Map<String, Value>);
 impl ImageConfig {
     /// Parses the configuration of image `id`.
     pub fn parse(id: &ImageId, bytes: &[u8]) -> Result<ImageConfig> {
-        let fail = |source| Error::Document { what: "configuration of image", name: id.to_string(), source };
+        let fail = |source| Error::Document {
+            what: "configuration of image",
+            name: id.to_string(),
+            source,
+        };
         serde_json::from_slice(bytes).map(ImageConfig).map_err(fail)
     }
 
@@ -184,7 +235,10 @@ impl ImageConfig {
 
     /// How to run the image; what does not parse counts as not there.
     pub fn config(&self) -> Config {
-        self.0.get("config").and_then(|value| Config::deserialize(value).ok()).unwrap_or_default()
+        self.0
+            .get("config")
+            .and_then(|value| Config::deserialize(value).ok())
+            .unwrap_or_default()
     }
 
     /// Sets how to run the image; fields that we do not know stay.
@@ -203,26 +257,44 @@ impl ImageConfig {
 
     /// The history, oldest first.
     pub fn history(&self) -> Vec<HistoryEntry> {
-        self.0.get("history").and_then(|value| Vec::deserialize(value).ok()).unwrap_or_default()
+        self.0
+            .get("history")
+            .and_then(|value| Vec::deserialize(value).ok())
+            .unwrap_or_default()
     }
 
     /// The layers' DiffIDs, bottom first; what does not parse is left out.
     pub fn diff_ids(&self) -> Vec<DiffId> {
-        let ids = self.0.get("rootfs").and_then(|rootfs| rootfs.get("diff_ids")).and_then(Value::as_array);
-        ids.into_iter().flatten().filter_map(|id| id.as_str()?.parse().ok()).collect()
+        let ids = self
+            .0
+            .get("rootfs")
+            .and_then(|rootfs| rootfs.get("diff_ids"))
+            .and_then(Value::as_array);
+        ids.into_iter()
+            .flatten()
+            .filter_map(|id| id.as_str()?.parse().ok())
+            .collect()
     }
 
     /// Records one more step, and its layer if it made one.
     pub fn push(&mut self, entry: &HistoryEntry, layer: Option<&DiffId>) {
-        let rootfs = self.0.entry("rootfs").or_insert_with(|| Value::Object(Map::new()));
+        let rootfs = self
+            .0
+            .entry("rootfs")
+            .or_insert_with(|| Value::Object(Map::new()));
         if let Value::Object(rootfs) = rootfs {
             rootfs.entry("type").or_insert_with(|| "layers".into());
-            let ids = rootfs.entry("diff_ids").or_insert_with(|| Value::Array(Vec::new()));
+            let ids = rootfs
+                .entry("diff_ids")
+                .or_insert_with(|| Value::Array(Vec::new()));
             if let (Value::Array(ids), Some(layer)) = (ids, layer) {
                 ids.push(layer.to_string().into());
             }
         }
-        let history = self.0.entry("history").or_insert_with(|| Value::Array(Vec::new()));
+        let history = self
+            .0
+            .entry("history")
+            .or_insert_with(|| Value::Array(Vec::new()));
         if let Value::Array(history) = history {
             history.push(serde_json::to_value(entry).unwrap_or_default());
         }
@@ -263,12 +335,17 @@ mod tests {
         config.cmd = Some(vec!["bash".into()]);
         image.set_config(&config);
         let out = String::from_utf8(image.to_bytes()).unwrap();
-        assert_eq!(out, r#"{"zeta":1,"config":{"X-Ours":[1],"Cmd":["bash"]},"alpha":{"b":2,"a":1}}"#);
+        assert_eq!(
+            out,
+            r#"{"zeta":1,"config":{"X-Ours":[1],"Cmd":["bash"]},"alpha":{"b":2,"a":1}}"#
+        );
     }
 
     #[test]
     fn nulls_and_single_words_parse() {
-        let config = image(r#"{"config":{"User":null,"Entrypoint":"/init","Env":null,"Labels":null}}"#).config();
+        let config =
+            image(r#"{"config":{"User":null,"Entrypoint":"/init","Env":null,"Labels":null}}"#)
+                .config();
         assert_eq!(config.entrypoint, Some(vec!["/init".to_owned()]));
         assert_eq!(config.user, "");
     }
@@ -277,8 +354,20 @@ mod tests {
     fn a_step_with_a_layer_lengthens_both_lists() {
         let mut image = ImageConfig::scratch();
         let diff = DiffId(nacre_store::Digest::of(b"x"));
-        image.push(&HistoryEntry { comment: Some("why".into()), ..HistoryEntry::default() }, Some(&diff));
-        image.push(&HistoryEntry { empty_layer: Some(true), ..HistoryEntry::default() }, None);
+        image.push(
+            &HistoryEntry {
+                comment: Some("why".into()),
+                ..HistoryEntry::default()
+            },
+            Some(&diff),
+        );
+        image.push(
+            &HistoryEntry {
+                empty_layer: Some(true),
+                ..HistoryEntry::default()
+            },
+            None,
+        );
         assert_eq!(image.diff_ids(), [diff]);
         assert_eq!(image.history().len(), 2);
     }

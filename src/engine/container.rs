@@ -8,7 +8,9 @@ use serde_json::Value;
 
 use super::config::Config;
 use super::when::Nanos;
-use crate::runtime::spec::{Access, ContainerId, MountSource, MountSpec, Network, Rlimit, Security};
+use crate::runtime::spec::{
+    Access, ContainerId, MountSource, MountSpec, Network, Rlimit, Security,
+};
 
 /// Version of the document's shape; another one is refused when it is read back.
 pub(crate) const DOCUMENT_VERSION: u32 = 1;
@@ -160,14 +162,23 @@ impl Container {
                 MountSource::Bind(source) => ("bind", source.display().to_string()),
                 MountSource::Tmpfs(_) => ("tmpfs", String::new()),
             };
-            ShownMount { kind, source, target: mount.target.clone(), writable: mount.access == Access::ReadWrite }
+            ShownMount {
+                kind,
+                source,
+                target: mount.target.clone(),
+                writable: mount.access == Access::ReadWrite,
+            }
         };
         self.host.mounts.iter().map(shown).collect()
     }
 
     /// The host name inside: as asked for, or the short ID.
     pub fn hostname(&self) -> String {
-        if self.config.hostname.is_empty() { self.short_id().to_owned() } else { self.config.hostname.clone() }
+        if self.config.hostname.is_empty() {
+            self.short_id().to_owned()
+        } else {
+            self.config.hostname.clone()
+        }
     }
 }
 
@@ -193,7 +204,10 @@ pub struct Files {
 
 impl Files {
     pub(crate) fn new(containers: &std::path::Path, id: &ContainerId) -> Files {
-        Files { dir: containers.join(id.as_str()), id: id.as_str().to_owned() }
+        Files {
+            dir: containers.join(id.as_str()),
+            id: id.as_str().to_owned(),
+        }
     }
 
     /// The directory of them all.

@@ -54,8 +54,11 @@ pub struct Turn {
 
 impl Live {
     pub(crate) fn new(document: Container) -> Live {
-        let turn =
-            Turn { active: document.state.phase.is_active(), exit_code: document.state.exit_code, ..Turn::default() };
+        let turn = Turn {
+            active: document.state.phase.is_active(),
+            exit_code: document.state.exit_code,
+            ..Turn::default()
+        };
         Live {
             work: Mutex::new(()),
             run: Mutex::new(None),
@@ -76,7 +79,11 @@ impl Live {
     }
 
     /// Changes the document, in the store first: what cannot be written does not happen.
-    pub(crate) fn update(&self, store: &Store, change: impl FnOnce(&mut Container)) -> Result<Container> {
+    pub(crate) fn update(
+        &self,
+        store: &Store,
+        change: impl FnOnce(&mut Container),
+    ) -> Result<Container> {
         let mut document = self.document.lock();
         let mut new = document.clone();
         change(&mut new);
@@ -94,7 +101,11 @@ impl Live {
     }
 
     /// Waits until its turn is as wanted, or until the deadline; says whether it is.
-    pub(crate) fn wait_until(&self, wanted: impl Fn(&Turn) -> bool, deadline: Option<Instant>) -> bool {
+    pub(crate) fn wait_until(
+        &self,
+        wanted: impl Fn(&Turn) -> bool,
+        deadline: Option<Instant>,
+    ) -> bool {
         let mut bell = self.bell.0.lock();
         loop {
             if wanted(&self.turns.borrow()) {
@@ -114,7 +125,11 @@ impl Live {
 /// Writes a container's document.
 pub(crate) fn put(store: &Store, document: &Container) -> Result<()> {
     let name = document.id.as_str();
-    let fail = |source| Error::Document { what: "container", name: name.to_owned(), source };
+    let fail = |source| Error::Document {
+        what: "container",
+        name: name.to_owned(),
+        source,
+    };
     let bytes = serde_json::to_vec(document).map_err(fail)?;
     Ok(store.put_document(DocumentKind::Container, name, &bytes)?)
 }
@@ -130,7 +145,11 @@ impl Containers {
     pub(crate) fn load(store: &Store) -> Result<Containers> {
         let mut all = HashMap::new();
         for (name, bytes) in store.documents(DocumentKind::Container)? {
-            let fail = |source| Error::Document { what: "container", name: name.clone(), source };
+            let fail = |source| Error::Document {
+                what: "container",
+                name: name.clone(),
+                source,
+            };
             let document: Container = serde_json::from_slice(&bytes).map_err(fail)?;
             if document.version != DOCUMENT_VERSION {
                 return Err(Error::broken(format!(
@@ -140,11 +159,15 @@ impl Containers {
             }
             all.insert(document.id.clone(), Arc::new(Live::new(document)));
         }
-        Ok(Containers { all: RwLock::new(all) })
+        Ok(Containers {
+            all: RwLock::new(all),
+        })
     }
 
     pub(crate) fn insert(&self, document: Container) {
-        self.all.write().insert(document.id.clone(), Arc::new(Live::new(document)));
+        self.all
+            .write()
+            .insert(document.id.clone(), Arc::new(Live::new(document)));
     }
 
     pub(crate) fn forget(&self, id: &ContainerId) {
@@ -153,8 +176,12 @@ impl Containers {
 
     /// All of them, newest first.
     pub(crate) fn all(&self) -> Vec<Arc<Live>> {
-        let mut all: Vec<(i64, Arc<Live>)> =
-            self.all.read().values().map(|live| (live.document.lock().created, Arc::clone(live))).collect();
+        let mut all: Vec<(i64, Arc<Live>)> = self
+            .all
+            .read()
+            .values()
+            .map(|live| (live.document.lock().created, Arc::clone(live)))
+            .collect();
         all.sort_by_key(|(created, _)| std::cmp::Reverse(*created));
         all.into_iter().map(|(_, live)| live).collect()
     }
@@ -164,21 +191,32 @@ impl Containers {
         let all = self.all.read();
         let name = text.strip_prefix('/').unwrap_or(text);
         let by_id = all.iter().find(|(id, _)| id.as_str() == text);
-        let found = by_id.or_else(|| all.iter().find(|(_, live)| live.document.lock().name == name));
+        let found = by_id.or_else(|| {
+            all.iter()
+                .find(|(_, live)| live.document.lock().name == name)
+        });
         if let Some((_, live)) = found {
             return Ok(Arc::clone(live));
         }
-        let mut fitting = all.iter().filter(|(id, _)| !text.is_empty() && id.as_str().starts_with(text));
+        let mut fitting = all
+            .iter()
+            .filter(|(id, _)| !text.is_empty() && id.as_str().starts_with(text));
         match (fitting.next(), fitting.next()) {
             (Some((_, live)), None) => Ok(Arc::clone(live)),
             (None, _) => Err(Error::NoSuchContainer(text.to_owned())),
-            _ => Err(Error::invalid(format!("multiple IDs found with provided prefix: {text}"))),
+            _ => Err(Error::invalid(format!(
+                "multiple IDs found with provided prefix: {text}"
+            ))),
         }
     }
 
     /// The image of each container.
     pub(crate) fn images(&self) -> Vec<ImageId> {
-        self.all.read().values().map(|live| live.document.lock().image).collect()
+        self.all
+            .read()
+            .values()
+            .map(|live| live.document.lock().image)
+            .collect()
     }
 
     /// Who uses an image.
@@ -211,21 +249,27 @@ pub struct Create {
 }
 
 impl Engine {
-    /// Makes a container; it is not started.
-    pub fn create_container(&self, create: Create) -> Result<ContainerId> {
-        let Create { name, mut config, host, host_config, platform } = create;
+    /// Makes a container; it is not started. Also returns what the user should know.
+    pub fn create_container(&self, create: Create) -> Result<(ContainerId, Option<String>)> {
+        let Create {
+            name,
+            mut config,
+            host,
+            host_config,
+            platform,
+        } = create;
         let image = self.find_image(&config.image)?.image;
         let image_config = ImageConfig::parse(&image.id, &image.config)?;
-        if let Some(wanted) = platform {
-            check_platform(&config.image, &image_config, &wanted)?;
-        }
+        let foreign = check_platform(&config.image, &image_config, platform.as_ref())?;
         merge::inherit(&mut config, &image_config.config());
         merge::command(&config)?;
         if !config.stop_signal.is_empty() {
             super::signal::parse(&config.stop_signal)?;
         }
         let id = names::new_container_id()?;
-        let name = self.namespace.claim(name.as_deref(), Owner::Container(id.clone()))?;
+        let name = self
+            .namespace
+            .claim(name.as_deref(), Owner::Container(id.clone()))?;
         let upper = self.store.create_upper(image.chain.as_ref())?.id();
         let document = Container {
             version: DOCUMENT_VERSION,
@@ -247,7 +291,7 @@ impl Engine {
         name.keep();
         self.tell_container("create", &document, []);
         self.containers.insert(document);
-        Ok(id)
+        Ok((id, foreign))
     }
 
     /// What is known of a container.
@@ -257,7 +301,11 @@ impl Engine {
 
     /// Every container, newest first.
     pub fn containers(&self) -> Vec<Container> {
-        self.containers.all().iter().map(|live| live.document()).collect()
+        self.containers
+            .all()
+            .iter()
+            .map(|live| live.document())
+            .collect()
     }
 
     /// Where a container's files are.
@@ -275,9 +323,13 @@ impl Engine {
             return Err(Error::invalid("Neither old nor new names may be empty"));
         }
         if old.name == new {
-            return Err(Error::invalid("Renaming a container with the same name as its current name"));
+            return Err(Error::invalid(
+                "Renaming a container with the same name as its current name",
+            ));
         }
-        let claim = self.namespace.claim(Some(new), Owner::Container(old.id.clone()))?;
+        let claim = self
+            .namespace
+            .claim(Some(new), Owner::Container(old.id.clone()))?;
         let document = live.update(&self.store, |document| new.clone_into(&mut document.name))?;
         claim.keep();
         self.namespace.release(&old.name);
@@ -295,8 +347,12 @@ impl Engine {
         };
         let inodes = vfs.settled().map_err(fail)?.inodes;
         // What the image has too has an override when it is only touched; docker counts it then as well.
-        let files = inodes.iter().filter(|(_, inode)| inode.kind == Kind::File && !inode.init);
-        Ok(files.map(|(_, inode)| inode.size).fold(0, u64::saturating_add))
+        let files = inodes
+            .iter()
+            .filter(|(_, inode)| inode.kind == Kind::File && !inode.init);
+        Ok(files
+            .map(|(_, inode)| inode.size)
+            .fold(0, u64::saturating_add))
     }
 
     pub(crate) fn tell_container<const N: usize>(
@@ -306,21 +362,37 @@ impl Engine {
         more: [(&str, String); N],
     ) {
         let mut all = document.config.labels.clone().unwrap_or_default();
-        all.extend(attributes([("image", document.config.image.as_str()), ("name", document.name.as_str())]));
+        all.extend(attributes([
+            ("image", document.config.image.as_str()),
+            ("name", document.name.as_str()),
+        ]));
         all.extend(more.map(|(key, value)| (key.to_owned(), value)));
-        self.events.tell("container", action, document.id.as_str(), all);
+        self.events
+            .tell("container", action, document.id.as_str(), all);
     }
 }
 
-fn check_platform(name: &str, config: &ImageConfig, wanted: &Platform) -> Result<()> {
+/// Refuses an image for another platform than the one asked for; without one, an image for another machine gets a warning.
+fn check_platform(
+    name: &str,
+    config: &ImageConfig,
+    wanted: Option<&Platform>,
+) -> Result<Option<String>> {
     let variant = Some(config.text("variant")).filter(|variant| !variant.is_empty());
     let found = Platform::normal(config.text("os"), config.text("architecture"), variant);
-    if wanted.distance(&found).is_some() {
-        return Ok(());
+    let host = Platform::host();
+    if config.text("architecture").is_empty() || wanted.unwrap_or(&host).distance(&found).is_some()
+    {
+        return Ok(None);
     }
-    Err(Error::not_found(format!(
-        "image with reference {name} was found but its platform ({found}) does not match the specified platform ({wanted})"
-    )))
+    match wanted {
+        Some(wanted) => Err(Error::not_found(format!(
+            "image with reference {name} was found but its platform ({found}) does not match the specified platform ({wanted})"
+        ))),
+        None => Ok(Some(format!(
+            "The requested image's platform ({found}) does not match the detected host platform ({host}) and no specific platform was requested"
+        ))),
+    }
 }
 
 /// A conflict that names a container as docker does.

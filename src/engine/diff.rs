@@ -6,10 +6,10 @@ use nacre_fs::diff::{Change, Snapshot};
 use nacre_fs::vfs::Vfs;
 use nacre_store::{ImageId, UpperId};
 
+use super::Engine;
 use super::container::Container;
 use super::containers::Live;
 use super::error::{Error, Result};
-use super::Engine;
 
 /// A writable layer and whose it is.
 pub(crate) enum Subject {
@@ -17,8 +17,6 @@ pub(crate) enum Subject {
     Container(Arc<Live>, Box<Container>),
     /// A named mount's.
     Mount {
-        /// The name.
-        name: String,
         /// The image below.
         image: ImageId,
         /// The layer.
@@ -51,7 +49,10 @@ impl Engine {
                 Ok(Subject::Container(live, Box::new(document)))
             }
             Err(Error::NoSuchContainer(missing)) => match self.mounts.kept(name) {
-                Some(kept) => Ok(Subject::Mount { name: name.to_owned(), image: kept.image, upper: kept.upper }),
+                Some(kept) => Ok(Subject::Mount {
+                    image: kept.image,
+                    upper: kept.upper,
+                }),
                 None => Err(Error::NoSuchContainer(missing)),
             },
             Err(error) => Err(error),

@@ -114,40 +114,59 @@ pub type Result<T> = std::result::Result<T, Error>;
 impl Error {
     /// A request that makes no sense.
     pub fn invalid(message: impl Into<String>) -> Error {
-        Error::Refused { fault: Fault::Invalid, message: message.into() }
+        Error::Refused {
+            fault: Fault::Invalid,
+            message: message.into(),
+        }
     }
 
     /// A request that the present state forbids.
     pub fn conflict(message: impl Into<String>) -> Error {
-        Error::Refused { fault: Fault::Conflict, message: message.into() }
+        Error::Refused {
+            fault: Fault::Conflict,
+            message: message.into(),
+        }
     }
 
     /// An object that is not there and has no variant of its own.
     pub fn not_found(message: impl Into<String>) -> Error {
-        Error::Refused { fault: Fault::NotFound, message: message.into() }
+        Error::Refused {
+            fault: Fault::NotFound,
+            message: message.into(),
+        }
     }
 
     /// Something that nacre does not do.
     pub fn unsupported(message: impl Into<String>) -> Error {
-        Error::Refused { fault: Fault::Unsupported, message: message.into() }
+        Error::Refused {
+            fault: Fault::Unsupported,
+            message: message.into(),
+        }
     }
 
     /// A failure of the host or of another party, told in one sentence.
     pub fn broken(message: impl Into<String>) -> Error {
-        Error::Refused { fault: Fault::Broken, message: message.into() }
+        Error::Refused {
+            fault: Fault::Broken,
+            message: message.into(),
+        }
     }
 
     /// It is already so.
     pub fn unchanged() -> Error {
-        Error::Refused { fault: Fault::Unchanged, message: String::new() }
+        Error::Refused {
+            fault: Fault::Unchanged,
+            message: String::new(),
+        }
     }
 
     /// Returns what sort of failure it is.
     pub fn fault(&self) -> Fault {
         match self {
-            Error::NoSuchImage(_) | Error::NoSuchContainer(_) | Error::NoSuchExec(_) | Error::NoSuchMount(_) => {
-                Fault::NotFound
-            }
+            Error::NoSuchImage(_)
+            | Error::NoSuchContainer(_)
+            | Error::NoSuchExec(_)
+            | Error::NoSuchMount(_) => Fault::NotFound,
             Error::Ambiguous { .. } => Fault::Invalid,
             Error::NameTaken { .. } => Fault::Conflict,
             Error::Refused { fault, .. } => *fault,
@@ -163,7 +182,11 @@ impl Error {
 
     /// Makes an error of the host's answer to what was tried on `path`.
     pub(crate) fn io(what: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Error {
-        move |source| Error::Io { what, path: path.to_owned(), source }
+        move |source| Error::Io {
+            what,
+            path: path.to_owned(),
+            source,
+        }
     }
 }
 
@@ -171,7 +194,9 @@ impl Error {
 fn store_fault(error: &nacre_store::Error) -> Fault {
     match error {
         nacre_store::Error::NotFound { .. } => Fault::NotFound,
-        nacre_store::Error::Archive(_) | nacre_store::Error::DigestMismatch { .. } => Fault::Invalid,
+        nacre_store::Error::Archive(_) | nacre_store::Error::DigestMismatch { .. } => {
+            Fault::Invalid
+        }
         _ => Fault::Broken,
     }
 }
@@ -180,7 +205,9 @@ fn store_fault(error: &nacre_store::Error) -> Fault {
 fn shim_fault(error: &ShimError) -> Fault {
     match error {
         ShimError::Refused(refused) => match refused.kind {
-            StartErrorKind::NotFound | StartErrorKind::PermissionDenied | StartErrorKind::BadRequest => Fault::Invalid,
+            StartErrorKind::NotFound
+            | StartErrorKind::PermissionDenied
+            | StartErrorKind::BadRequest => Fault::Invalid,
             StartErrorKind::Other => Fault::Broken,
         },
         ShimError::Ended(_) | ShimError::Running(_) => Fault::Conflict,

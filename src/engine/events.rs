@@ -36,12 +36,27 @@ pub(crate) struct Events {
 impl Events {
     pub(crate) fn new() -> Events {
         let (listeners, _) = broadcast::channel(BEHIND_MAX);
-        Events { kept: Mutex::new(VecDeque::new()), listeners }
+        Events {
+            kept: Mutex::new(VecDeque::new()),
+            listeners,
+        }
     }
 
     /// Tells of an event.
-    pub(crate) fn tell(&self, kind: &'static str, action: &str, id: &str, attributes: BTreeMap<String, String>) {
-        let event = Event { kind, action: action.to_owned(), id: id.to_owned(), attributes, time: when::now() };
+    pub(crate) fn tell(
+        &self,
+        kind: &'static str,
+        action: &str,
+        id: &str,
+        attributes: BTreeMap<String, String>,
+    ) {
+        let event = Event {
+            kind,
+            action: action.to_owned(),
+            id: id.to_owned(),
+            attributes,
+            time: when::now(),
+        };
         let mut kept = self.kept.lock();
         if kept.len() >= KEPT_MAX {
             kept.pop_front();
@@ -60,7 +75,10 @@ impl Events {
 
 /// Attributes from pairs.
 pub(crate) fn attributes<const N: usize>(pairs: [(&str, &str); N]) -> BTreeMap<String, String> {
-    pairs.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
+    pairs
+        .into_iter()
+        .map(|(key, value)| (key.to_owned(), value.to_owned()))
+        .collect()
 }
 
 #[cfg(test)]

@@ -61,7 +61,11 @@ pub(crate) struct Execs(Mutex<HashMap<String, (Exec, Option<Arc<Shim>>)>>);
 
 impl Execs {
     fn get(&self, id: &str) -> Result<(Exec, Option<Arc<Shim>>)> {
-        self.0.lock().get(id).cloned().ok_or_else(|| Error::NoSuchExec(id.to_owned()))
+        self.0
+            .lock()
+            .get(id)
+            .cloned()
+            .ok_or_else(|| Error::NoSuchExec(id.to_owned()))
     }
 
     fn set(&self, id: &str, phase: ExecPhase, shim: Option<Arc<Shim>>) {
@@ -73,7 +77,9 @@ impl Execs {
 
     fn add(&self, exec: Exec) {
         let mut all = self.0.lock();
-        let ended = all.iter().filter(|(_, (exec, _))| matches!(exec.phase, ExecPhase::Ended(_)));
+        let ended = all
+            .iter()
+            .filter(|(_, (exec, _))| matches!(exec.phase, ExecPhase::Ended(_)));
         let ended: Vec<String> = ended.map(|(id, _)| id.clone()).collect();
         if ended.len() > ENDED_KEPT_MAX {
             for id in ended {
@@ -86,28 +92,40 @@ impl Execs {
     /// Takes a process that is not started yet; a second start is refused.
     fn claim(&self, id: &str) -> Result<Exec> {
         let mut all = self.0.lock();
-        let (exec, _) = all.get_mut(id).ok_or_else(|| Error::NoSuchExec(id.to_owned()))?;
+        let (exec, _) = all
+            .get_mut(id)
+            .ok_or_else(|| Error::NoSuchExec(id.to_owned()))?;
         match exec.phase {
             ExecPhase::Prepared => {
                 exec.phase = ExecPhase::Running(None);
                 Ok(exec.clone())
             }
-            ExecPhase::Running(_) => Err(Error::conflict(format!("Error: Exec command {id} is already running"))),
-            ExecPhase::Ended(_) => Err(Error::conflict(format!("Error: Exec command {id} has already run"))),
+            ExecPhase::Running(_) => Err(Error::conflict(format!(
+                "Error: Exec command {id} is already running"
+            ))),
+            ExecPhase::Ended(_) => Err(Error::conflict(format!(
+                "Error: Exec command {id} has already run"
+            ))),
         }
     }
 
     /// Its container ended: what was not started never will be.
     pub(crate) fn forget_container(&self, container: &ContainerId) {
-        self.0.lock().retain(|_, (exec, _)| exec.container != *container || exec.phase != ExecPhase::Prepared);
+        self.0.lock().retain(|_, (exec, _)| {
+            exec.container != *container || exec.phase != ExecPhase::Prepared
+        });
     }
 
     /// The IDs of a container's processes that have not ended.
     pub(crate) fn of(&self, container: &ContainerId) -> Vec<String> {
         let all = self.0.lock();
-        let of = all.values().filter(|(exec, _)| exec.container == *container);
-        let mut ids: Vec<String> =
-            of.filter(|(exec, _)| !matches!(exec.phase, ExecPhase::Ended(_))).map(|(exec, _)| exec.id.clone()).collect();
+        let of = all
+            .values()
+            .filter(|(exec, _)| exec.container == *container);
+        let mut ids: Vec<String> = of
+            .filter(|(exec, _)| !matches!(exec.phase, ExecPhase::Ended(_)))
+            .map(|(exec, _)| exec.id.clone())
+            .collect();
         ids.sort();
         ids
     }
@@ -131,8 +149,17 @@ impl Engine {
         complete(&mut request.process, &document);
         let command = request.process.args.join(" ");
         let id = names::random_hex()?;
-        self.execs.add(Exec { id: id.clone(), container: document.id.clone(), request, phase: ExecPhase::Prepared });
-        self.tell_container(&format!("exec_create: {command}"), &document, [("execID", id.clone())]);
+        self.execs.add(Exec {
+            id: id.clone(),
+            container: document.id.clone(),
+            request,
+            phase: ExecPhase::Prepared,
+        });
+        self.tell_container(
+            &format!("exec_create: {command}"),
+            &document,
+            [("execID", id.clone())],
+        );
         Ok(id)
     }
 
@@ -147,12 +174,18 @@ impl Engine {
     }
 
     /// Brings a process's shim up and attaches to it. `size` replaces the terminal's size.
-    pub fn ready_exec(&self, id: &str, attach: bool, size: Option<ConsoleSize>) -> Result<(ReadyExec, Option<UnixStream>)> {
+    pub fn ready_exec(
+        &self,
+        id: &str,
+        attach: bool,
+        size: Option<ConsoleSize>,
+    ) -> Result<(ReadyExec, Option<UnixStream>)> {
         let mut exec = self.execs.claim(id)?;
         exec.request.process.console_size = size.or(exec.request.process.console_size);
         match self.bring_up(&exec, attach) {
             Ok((shim, stream)) => {
-                self.execs.set(id, ExecPhase::Running(None), Some(Arc::clone(&shim)));
+                self.execs
+                    .set(id, ExecPhase::Running(None), Some(Arc::clone(&shim)));
                 Ok((ReadyExec { exec, shim }, stream))
             }
             Err(error) => {
@@ -174,7 +207,11 @@ impl Engine {
             privileged: exec.request.privileged,
         };
         let shim = Arc::new(run.shim.exec(&spec)?);
-        let stream = if attach { Some(shim.attach(&exec.request.attach)?) } else { None };
+        let stream = if attach {
+            Some(shim.attach(&exec.request.attach)?)
+        } else {
+            None
+        };
         Ok((shim, stream))
     }
 
@@ -185,16 +222,29 @@ impl Engine {
         let document = self.container(exec.container.as_str())?;
         match shim.start() {
             Ok(pid) => {
-                self.execs.set(&exec.id, ExecPhase::Running(Some(pid)), Some(Arc::clone(&shim)));
-                self.tell_container(&format!("exec_start: {command}"), &document, [("execID", exec.id.clone())]);
+                self.execs.set(
+                    &exec.id,
+                    ExecPhase::Running(Some(pid)),
+                    Some(Arc::clone(&shim)),
+                );
+                self.tell_container(
+                    &format!("exec_start: {command}"),
+                    &document,
+                    [("execID", exec.id.clone())],
+                );
                 let engine = Arc::clone(self);
                 let watch = move || engine.exec_ended(&exec, shim, &document);
-                let started = std::thread::Builder::new().name("exec end".into()).spawn(watch);
-                started.map(drop).map_err(|e| Error::broken(format!("cannot start a thread: {e}")))
+                let started = std::thread::Builder::new()
+                    .name("exec end".into())
+                    .spawn(watch);
+                started
+                    .map(drop)
+                    .map_err(|e| Error::broken(format!("cannot start a thread: {e}")))
             }
             Err(error) => {
                 let error = Error::from(error);
-                self.execs.set(&exec.id, ExecPhase::Ended(code_of(&error)), None);
+                self.execs
+                    .set(&exec.id, ExecPhase::Ended(code_of(&error)), None);
                 delete(shim);
                 Err(error)
             }
@@ -240,9 +290,10 @@ fn delete(shim: Arc<Shim>) {
 fn check_running(document: &Container) -> Result<()> {
     match document.state.phase {
         Phase::Running => Ok(()),
-        Phase::Paused => {
-            Err(Error::conflict(format!("Container {} is paused, unpause the container before exec", document.id)))
-        }
+        Phase::Paused => Err(Error::conflict(format!(
+            "Container {} is paused, unpause the container before exec",
+            document.id
+        ))),
         Phase::Created | Phase::Exited | Phase::Dead => Err(not_running(document)),
     }
 }
@@ -250,7 +301,10 @@ fn check_running(document: &Container) -> Result<()> {
 /// Fills in what the container says.
 fn complete(process: &mut ProcessSpec, document: &Container) {
     let config = &document.config;
-    let mut env = merge::environment(config, &super::start::hostname_seen(document, &document.hostname()));
+    let mut env = merge::environment(
+        config,
+        &super::start::hostname_seen(document, &document.hostname()),
+    );
     if process.tty && !config.tty {
         env.push("TERM=xterm".to_owned());
     }

@@ -24,7 +24,11 @@ pub enum LocalSource {
 impl LocalSource {
     /// Reads `oci:/DIR[:REF]` or `docker-archive:/FILE`.
     pub fn parse(text: &str) -> Result<LocalSource> {
-        let bad = || Error::invalid(format!("invalid source {text:?}: expected oci:/DIR[:REF] or docker-archive:/FILE"));
+        let bad = || {
+            Error::invalid(format!(
+                "invalid source {text:?}: expected oci:/DIR[:REF] or docker-archive:/FILE"
+            ))
+        };
         let (kind, rest) = text.split_once(':').ok_or_else(bad)?;
         if !rest.starts_with('/') {
             return Err(bad());
@@ -36,7 +40,9 @@ impl LocalSource {
                 if whole.is_dir() {
                     return Ok(LocalSource::OciLayout(whole, None));
                 }
-                let (dir, name) = rest.split_once(':').map_or((rest, None), |(dir, name)| (dir, Some(name.to_owned())));
+                let (dir, name) = rest
+                    .split_once(':')
+                    .map_or((rest, None), |(dir, name)| (dir, Some(name.to_owned())));
                 Ok(LocalSource::OciLayout(PathBuf::from(dir), name))
             }
             "docker-archive" => Ok(LocalSource::DockerArchive(PathBuf::from(rest))),
@@ -50,9 +56,11 @@ impl Engine {
     pub fn registry_client(&self, name: &Reference, given: Option<Credentials>) -> Result<Client> {
         let credentials = match given {
             Some(credentials) => credentials,
-            None => crate::registry::credentials_for(name.domain()).map_err(|e| Error::invalid(e.to_string()))?,
+            None => crate::registry::credentials::for_registry(name.domain())
+                .map_err(|e| Error::invalid(e.to_string()))?,
         };
-        Ok(Client::new(name.domain(), credentials, Settings::default()).map_err(transfer::Error::from)?)
+        Ok(Client::new(name.domain(), credentials, Settings::default())
+            .map_err(transfer::Error::from)?)
     }
 
     /// Pulls one image.
@@ -69,7 +77,12 @@ impl Engine {
     }
 
     /// Pushes one image.
-    pub async fn push(&self, client: &Client, name: &Reference, progress: Arc<dyn Progress>) -> Result<Pushed> {
+    pub async fn push(
+        &self,
+        client: &Client,
+        name: &Reference,
+        progress: Arc<dyn Progress>,
+    ) -> Result<Pushed> {
         let pushed = transfer::push(&self.store, client, name, progress).await?;
         if let Some(id) = self.store.resolve(&pushed.reference.to_string())? {
             self.tell_image("push", &id, &pushed.reference.familiar());
@@ -81,13 +94,23 @@ impl Engine {
     pub fn names_to_push(&self, name: &str, tag: Option<&str>) -> Result<Vec<Reference>> {
         let parsed = Reference::parse(name).map_err(|e| Error::invalid(e.to_string()))?;
         if let Some(tag) = tag.or(parsed.tag()) {
-            return Ok(vec![parsed.with_tag(tag).map_err(|e| Error::invalid(e.to_string()))?]);
+            return Ok(vec![
+                parsed
+                    .with_tag(tag)
+                    .map_err(|e| Error::invalid(e.to_string()))?,
+            ]);
         }
         let images = self.store.images()?;
-        let tags = images.iter().flat_map(image::tags).filter(|known| known.repository() == parsed.repository());
+        let tags = images
+            .iter()
+            .flat_map(image::tags)
+            .filter(|known| known.repository() == parsed.repository());
         let names: Vec<Reference> = tags.collect();
         if names.is_empty() {
-            return Err(Error::not_found(format!("An image does not exist locally with the tag: {}", parsed.familiar())));
+            return Err(Error::not_found(format!(
+                "An image does not exist locally with the tag: {}",
+                parsed.familiar()
+            )));
         }
         Ok(names)
     }
@@ -101,14 +124,23 @@ impl Engine {
     ) -> Result<Vec<(ImageId, Vec<Reference>)>> {
         match source {
             LocalSource::OciLayout(dir, name) => {
-                let pulled = transfer::pull_oci_layout(&self.store, dir, name.as_deref(), platform, progress)?;
+                let pulled = transfer::pull_oci_layout(
+                    &self.store,
+                    dir,
+                    name.as_deref(),
+                    platform,
+                    progress,
+                )?;
                 self.tell_image("pull", &pulled.image, &dir.display().to_string());
                 Ok(vec![(pulled.image, pulled.reference.into_iter().collect())])
             }
             LocalSource::DockerArchive(path) => {
                 let file = std::fs::File::open(path).map_err(Error::io("cannot open", path))?;
                 let loaded = self.load(file, platform, progress)?;
-                Ok(loaded.into_iter().map(|loaded| (loaded.image, loaded.names)).collect())
+                Ok(loaded
+                    .into_iter()
+                    .map(|loaded| (loaded.image, loaded.names))
+                    .collect())
             }
         }
     }
@@ -132,13 +164,23 @@ impl Engine {
         let mut all: Vec<ToSave> = Vec::new();
         for name in names {
             let found = self.find_image(name)?;
-            let names: Vec<Reference> = found.by.into_iter().filter(|by| by.digest().is_none()).collect();
+            let names: Vec<Reference> = found
+                .by
+                .into_iter()
+                .filter(|by| by.digest().is_none())
+                .collect();
             match all.iter_mut().find(|saved| saved.image == found.image.id) {
                 Some(saved) => {
-                    let new: Vec<Reference> = names.into_iter().filter(|name| !saved.names.contains(name)).collect();
+                    let new: Vec<Reference> = names
+                        .into_iter()
+                        .filter(|name| !saved.names.contains(name))
+                        .collect();
                     saved.names.extend(new);
                 }
-                None => all.push(ToSave { image: found.image.id, names }),
+                None => all.push(ToSave {
+                    image: found.image.id,
+                    names,
+                }),
             }
         }
         Ok(all)
@@ -167,9 +209,18 @@ mod tests {
     #[test]
     fn local_sources_name_a_directory_or_a_file() {
         let parse = |text| LocalSource::parse(text).unwrap();
-        assert_eq!(parse("oci:/no/such:v1"), LocalSource::OciLayout("/no/such".into(), Some("v1".into())));
-        assert_eq!(parse("oci:/no/such"), LocalSource::OciLayout("/no/such".into(), None));
-        assert_eq!(parse("docker-archive:/x.tar"), LocalSource::DockerArchive("/x.tar".into()));
+        assert_eq!(
+            parse("oci:/no/such:v1"),
+            LocalSource::OciLayout("/no/such".into(), Some("v1".into()))
+        );
+        assert_eq!(
+            parse("oci:/no/such"),
+            LocalSource::OciLayout("/no/such".into(), None)
+        );
+        assert_eq!(
+            parse("docker-archive:/x.tar"),
+            LocalSource::DockerArchive("/x.tar".into())
+        );
         for bad in ["oci:rel", "dir:/x", "nothing", "oci:"] {
             assert!(LocalSource::parse(bad).is_err(), "{bad}");
         }
@@ -181,6 +232,9 @@ mod tests {
         let odd = dir.path().join("a:b");
         std::fs::create_dir(&odd).unwrap();
         let text = format!("oci:{}", odd.display());
-        assert_eq!(LocalSource::parse(&text).unwrap(), LocalSource::OciLayout(odd, None));
+        assert_eq!(
+            LocalSource::parse(&text).unwrap(),
+            LocalSource::OciLayout(odd, None)
+        );
     }
 }

@@ -21,7 +21,10 @@ impl Filters {
 
     /// Adds one value.
     pub fn add(&mut self, key: &str, value: &str) {
-        self.0.entry(key.to_owned()).or_default().push(value.to_owned());
+        self.0
+            .entry(key.to_owned())
+            .or_default()
+            .push(value.to_owned());
     }
 
     /// Says whether the key was given.
@@ -39,7 +42,9 @@ impl Filters {
 
     /// Reads a key that is either true or false.
     pub fn flag(&self, key: &str) -> Result<Option<bool>> {
-        let bad = |values: &[String]| Error::invalid(format!("invalid filter '{key}=[{}]'", values.join(" ")));
+        let bad = |values: &[String]| {
+            Error::invalid(format!("invalid filter '{key}=[{}]'", values.join(" ")))
+        };
         match self.get(key) {
             [] => Ok(None),
             [value] => match value.to_ascii_lowercase().as_str() {
@@ -53,10 +58,12 @@ impl Filters {
 
     /// Says whether `labels` has all of the labels under `key`: `k`, or `k=v`.
     pub fn labels_match(&self, key: &str, labels: &BTreeMap<String, String>) -> bool {
-        self.get(key).iter().all(|wanted| match wanted.split_once('=') {
-            Some((key, value)) => labels.get(key).is_some_and(|v| v == value),
-            None => labels.contains_key(wanted),
-        })
+        self.get(key)
+            .iter()
+            .all(|wanted| match wanted.split_once('=') {
+                Some((key, value)) => labels.get(key).is_some_and(|v| v == value),
+                None => labels.contains_key(wanted),
+            })
     }
 }
 
@@ -67,20 +74,37 @@ mod tests {
 
     fn filters(pairs: &[(&str, &[&str])]) -> Filters {
         let own = |values: &[&str]| values.iter().map(|v| (*v).to_owned()).collect();
-        Filters::new(pairs.iter().map(|(k, v)| ((*k).to_owned(), own(v))).collect())
+        Filters::new(
+            pairs
+                .iter()
+                .map(|(k, v)| ((*k).to_owned(), own(v)))
+                .collect(),
+        )
     }
 
     #[test]
     fn unknown_keys_and_odd_flags_are_refused_in_dockers_words() {
         let given = filters(&[("dangling", &["x"]), ("foo", &["1"])]);
-        assert_eq!(given.only(&["dangling"]).unwrap_err().to_string(), "invalid filter 'foo'");
-        assert_eq!(given.flag("dangling").unwrap_err().to_string(), "invalid filter 'dangling=[x]'");
-        assert_eq!(filters(&[("dangling", &["1"])]).flag("dangling").unwrap(), Some(true));
+        assert_eq!(
+            given.only(&["dangling"]).unwrap_err().to_string(),
+            "invalid filter 'foo'"
+        );
+        assert_eq!(
+            given.flag("dangling").unwrap_err().to_string(),
+            "invalid filter 'dangling=[x]'"
+        );
+        assert_eq!(
+            filters(&[("dangling", &["1"])]).flag("dangling").unwrap(),
+            Some(true)
+        );
     }
 
     #[test]
     fn labels_are_anded() {
-        let labels = BTreeMap::from([("a".to_owned(), "1".to_owned()), ("b".to_owned(), String::new())]);
+        let labels = BTreeMap::from([
+            ("a".to_owned(), "1".to_owned()),
+            ("b".to_owned(), String::new()),
+        ]);
         assert!(filters(&[("label", &["a", "b"])]).labels_match("label", &labels));
         assert!(filters(&[("label", &["a=1"])]).labels_match("label", &labels));
         assert!(!filters(&[("label", &["a=1", "c"])]).labels_match("label", &labels));

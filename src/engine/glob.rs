@@ -1,7 +1,7 @@
 //! Shell patterns as Go's `path.Match` reads them: `*`, `?`, `[a-z]`, `\x`; none of them matches a slash. Pure.
 
 /// Says whether the whole of `text` fits `pattern`; `None` when the pattern is malformed.
-pub fn matches(pattern: &str, text: &str) -> Option<bool> {
+pub(crate) fn matches(pattern: &str, text: &str) -> Option<bool> {
     let pattern: Vec<char> = pattern.chars().collect();
     let text: Vec<char> = text.chars().collect();
     walk(&pattern, &text)
@@ -45,7 +45,11 @@ fn walk(pattern: &[char], text: &[char]) -> Option<bool> {
 /// Says whether the rest of a pattern is well formed.
 fn check_rest(mut pattern: &[char]) -> bool {
     while let Some(first) = pattern.first() {
-        let used = if *first == '*' { Some(1) } else { element_len(pattern) };
+        let used = if *first == '*' {
+            Some(1)
+        } else {
+            element_len(pattern)
+        };
         match used.and_then(|n| pattern.get(n..)) {
             Some(rest) => pattern = rest,
             None => return false,

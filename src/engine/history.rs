@@ -33,7 +33,10 @@ impl Engine {
         for step in &mut steps {
             let Some(made) = next else { break };
             step.image = Some(made.id);
-            step.tags = image::tags(&made).iter().map(crate::reference::Reference::familiar).collect();
+            step.tags = image::tags(&made)
+                .iter()
+                .map(crate::reference::Reference::familiar)
+                .collect();
             next = match made.parent {
                 Some(parent) => self.store.image(&parent)?,
                 None => None,
@@ -53,7 +56,9 @@ fn steps(image: &Image) -> Result<Vec<Step>> {
             0
         } else {
             let layer = layers.next();
-            layer.ok_or_else(|| Error::broken("too many non-empty layers in History section"))?.content_bytes
+            layer
+                .ok_or_else(|| Error::broken("too many non-empty layers in History section"))?
+                .content_bytes
         };
         let created = entry.created.as_deref().and_then(when::parse);
         steps.push(Step {
@@ -99,7 +104,10 @@ mod tests {
     fn empty_layers_take_no_size() {
         let history = r#"[{"created":"1970-01-01T00:00:05Z","created_by":"ADD"},{"created_by":"CMD","empty_layer":true},{"created_by":"RUN"}]"#;
         let steps = steps(&image(history, &[7, 9])).unwrap();
-        let seen: Vec<(&str, u64)> = steps.iter().map(|s| (s.created_by.as_str(), s.bytes)).collect();
+        let seen: Vec<(&str, u64)> = steps
+            .iter()
+            .map(|s| (s.created_by.as_str(), s.bytes))
+            .collect();
         assert_eq!(seen, [("RUN", 9), ("CMD", 0), ("ADD", 7)]);
         assert_eq!(steps.last().unwrap().created, 5);
     }

@@ -44,8 +44,14 @@ fn hosts(document: &Container, hostname: &str) -> String {
         text.push_str(&format!("127.0.0.1\t{hostname}\n"));
     }
     for entry in &document.host.extra_hosts {
-        let Some((name, address)) = entry.split_once([':', '=']) else { continue };
-        let address = if address == "host-gateway" { "127.0.0.1" } else { address };
+        let Some((name, address)) = entry.split_once([':', '=']) else {
+            continue;
+        };
+        let address = if address == "host-gateway" {
+            "127.0.0.1"
+        } else {
+            address
+        };
         text.push_str(&format!("{address}\t{name}\n"));
     }
     text

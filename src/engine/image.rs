@@ -51,21 +51,32 @@ pub struct Pruned {
 
 /// An image's names with a tag.
 pub fn tags(image: &Image) -> Vec<Reference> {
-    references(image).filter(|name| name.digest().is_none()).collect()
+    references(image)
+        .filter(|name| name.digest().is_none())
+        .collect()
 }
 
 /// An image's names with a digest.
 pub fn digests(image: &Image) -> Vec<Reference> {
-    references(image).filter(|name| name.digest().is_some()).collect()
+    references(image)
+        .filter(|name| name.digest().is_some())
+        .collect()
 }
 
 fn references(image: &Image) -> impl Iterator<Item = Reference> {
-    image.refs.iter().filter_map(|name| Reference::parse(name).ok())
+    image
+        .refs
+        .iter()
+        .filter_map(|name| Reference::parse(name).ok())
 }
 
 /// Sum of the layers' regular files.
 pub fn bytes(image: &Image) -> u64 {
-    image.layers.iter().map(|layer| layer.content_bytes).fold(0, u64::saturating_add)
+    image
+        .layers
+        .iter()
+        .map(|layer| layer.content_bytes)
+        .fold(0, u64::saturating_add)
 }
 
 /// When the configuration says that the image was made.
@@ -79,7 +90,9 @@ impl Engine {
     pub fn find_image(&self, text: &str) -> Result<Found> {
         let missing = || Error::NoSuchImage(text.to_owned());
         let name = match IdOrReference::parse(text) {
-            Ok(IdOrReference::Id(digest)) => return self.image_by_id(digest).ok_or_else(missing)?,
+            Ok(IdOrReference::Id(digest)) => {
+                return self.image_by_id(digest).ok_or_else(missing)?;
+            }
             Ok(IdOrReference::Reference(name)) => Some(name.or_latest()),
             // It may be a part of an ID that is no name, as `sha256:4f`.
             Err(_) if is_id_part(text) => None,
@@ -95,7 +108,9 @@ impl Engine {
         {
             return Ok(Found { image, by: None });
         }
-        let Some(name) = name else { return Err(missing()) };
+        let Some(name) = name else {
+            return Err(missing());
+        };
         match self.image_by_short_name(text, &name)? {
             Some(found) => Ok(found),
             None => Err(Error::NoSuchImage(name.familiar())),
@@ -104,7 +119,11 @@ impl Engine {
 
     fn image_by_id(&self, digest: Digest) -> Option<Result<Found>> {
         let image = self.store.image(&ImageId(digest)).transpose()?;
-        Some(image.map(|image| Found { image, by: None }).map_err(Error::from))
+        Some(
+            image
+                .map(|image| Found { image, by: None })
+                .map_err(Error::from),
+        )
     }
 
     fn image_by_name(&self, name: &Reference) -> Result<Option<Found>> {
@@ -113,29 +132,50 @@ impl Engine {
             Some(digest) => name.with_digest(*digest),
             None => name.clone(),
         };
-        let Some(id) = self.store.resolve(&exact.to_string())? else { return Ok(None) };
-        Ok(self.store.image(&id)?.map(|image| Found { image, by: Some(exact) }))
+        let Some(id) = self.store.resolve(&exact.to_string())? else {
+            return Ok(None);
+        };
+        Ok(self.store.image(&id)?.map(|image| Found {
+            image,
+            by: Some(exact),
+        }))
     }
 
     fn image_by_id_part(&self, text: &str) -> Result<Option<Image>> {
         let part = text.strip_prefix("sha256:").unwrap_or(text);
-        let mut fitting = self.store.images()?.into_iter().filter(|image| image.id.digest().hex().starts_with(part));
+        let mut fitting = self
+            .store
+            .images()?
+            .into_iter()
+            .filter(|image| image.id.digest().hex().starts_with(part));
         let (first, second) = (fitting.next(), fitting.next());
-        let (Some(first), Some(second)) = (&first, &second) else { return Ok(first) };
+        let (Some(first), Some(second)) = (&first, &second) else {
+            return Ok(first);
+        };
         let mut candidates = vec![first.id.to_string(), second.id.to_string()];
         candidates.extend(fitting.map(|image| image.id.to_string()));
-        Err(Error::Ambiguous { name: text.to_owned(), candidates })
+        Err(Error::Ambiguous {
+            name: text.to_owned(),
+            candidates,
+        })
     }
 
     /// nacre's own rule: a name without a registry also finds the one local image whose repository ends with it.
     fn image_by_short_name(&self, text: &str, name: &Reference) -> Result<Option<Found>> {
         let names = self.store.images()?;
-        let names = names.iter().flat_map(|image| references(image).map(move |name| (name, image)));
-        let fitting: Vec<(Reference, &Image)> = names.filter(|(known, _)| ends_with(known, text, name)).collect();
+        let names = names
+            .iter()
+            .flat_map(|image| references(image).map(move |name| (name, image)));
+        let fitting: Vec<(Reference, &Image)> = names
+            .filter(|(known, _)| ends_with(known, text, name))
+            .collect();
         match fitting.as_slice() {
             [] => Ok(None),
             [(by, image), rest @ ..] if rest.iter().all(|(_, other)| other.id == image.id) => {
-                Ok(Some(Found { image: (*image).clone(), by: Some(by.clone()) }))
+                Ok(Some(Found {
+                    image: (*image).clone(),
+                    by: Some(by.clone()),
+                }))
             }
             many => Err(Error::Ambiguous {
                 name: text.to_owned(),
@@ -189,13 +229,17 @@ impl Engine {
         for listed in self.list_images(&Filters::default(), true)? {
             let labels = listed.labels.clone().unwrap_or_default();
             let old_enough = until.is_none_or(|until| created(&listed.image).unwrap_or(0) < until);
-            let unlabelled = filters.get("label!").is_empty() || !filters.labels_match("label!", &labels);
+            let unlabelled =
+                filters.get("label!").is_empty() || !filters.labels_match("label!", &labels);
             let idle = self.users(&listed.image.id)?.is_empty();
             let named = !listed.tags.is_empty();
             if !(old_enough && filters.labels_match("label", &labels) && unlabelled && idle) {
                 continue;
             }
-            if (named && dangling_only) || self.has_children(&listed.image.id)? || self.store.image(&listed.image.id)?.is_none() {
+            if (named && dangling_only)
+                || self.has_children(&listed.image.id)?
+                || self.store.image(&listed.image.id)?.is_none()
+            {
                 continue;
             }
             self.prune_one(&listed.image, &mut pruned)?;
@@ -204,13 +248,21 @@ impl Engine {
     }
 
     fn prune_one(&self, image: &Image, pruned: &mut Pruned) -> Result<()> {
-        let sizes: BTreeMap<String, u64> =
-            image.layers.iter().map(|layer| (layer.chain.to_string(), layer.content_bytes)).collect();
-        let options = Options { force: true, keep_parents: false };
+        let sizes: BTreeMap<String, u64> = image
+            .layers
+            .iter()
+            .map(|layer| (layer.chain.to_string(), layer.content_bytes))
+            .collect();
+        let options = Options {
+            force: true,
+            keep_parents: false,
+        };
         let steps = remove::remove(self, &Target::Image(image.id), options)?;
         for step in &steps {
             if let Step::Deleted(digest) = step {
-                pruned.bytes = pruned.bytes.saturating_add(sizes.get(digest).copied().unwrap_or(0));
+                pruned.bytes = pruned
+                    .bytes
+                    .saturating_add(sizes.get(digest).copied().unwrap_or(0));
             }
         }
         pruned.steps.extend(steps);
@@ -218,11 +270,18 @@ impl Engine {
     }
 
     fn try_prune(&self) -> Result<MutexGuard<'_, ()>> {
-        self.removing.try_lock().ok_or_else(|| Error::conflict("a prune operation is already running"))
+        self.removing
+            .try_lock()
+            .ok_or_else(|| Error::conflict("a prune operation is already running"))
     }
 
     pub(crate) fn tell_image(&self, action: &str, id: &ImageId, name: &str) {
-        self.events.tell("image", action, &id.to_string(), attributes([("name", name)]));
+        self.events.tell(
+            "image",
+            action,
+            &id.to_string(),
+            attributes([("name", name)]),
+        );
     }
 }
 
@@ -230,24 +289,31 @@ impl Engine {
 pub(crate) fn target_name(repository: &str, tag: &str) -> Result<Reference> {
     let name = Reference::parse(repository).map_err(|e| Error::invalid(e.to_string()))?;
     if name.digest().is_some() {
-        return Err(Error::invalid("refusing to create a tag with a digest reference"));
+        return Err(Error::invalid(
+            "refusing to create a tag with a digest reference",
+        ));
     }
     if tag.is_empty() {
         return Ok(name.or_latest());
     }
-    name.with_tag(tag).map_err(|_| Error::invalid(format!("invalid tag format: {tag:?}")))
+    name.with_tag(tag)
+        .map_err(|_| Error::invalid(format!("invalid tag format: {tag:?}")))
 }
 
 fn is_id_part(text: &str) -> bool {
     let part = text.strip_prefix("sha256:").unwrap_or(text);
-    !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+    !part.is_empty()
+        && part
+            .bytes()
+            .all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
 }
 
 /// Says whether `known` is what a user may mean by `text`, parsed as `name`: the same tag, and a repository that ends with
 /// the same components. A name that says where it is from must say it whole.
 fn ends_with(known: &Reference, text: &str, name: &Reference) -> bool {
     let written = text.split(['@', ':']).next().unwrap_or_default();
-    let has_domain = name.path() != written && name.path().strip_prefix("library/") != Some(written);
+    let has_domain =
+        name.path() != written && name.path().strip_prefix("library/") != Some(written);
     let same = known.tag() == name.tag() && known.digest() == name.digest();
     let repository = known.repository();
     let head = repository.strip_suffix(written);
@@ -282,19 +348,37 @@ impl<'a> Wanted<'a> {
             let of = |text: &String| Ok(created(&engine.find_image(text)?.image).unwrap_or(0));
             filters.get(key).iter().map(of).collect()
         };
-        let before = times("before")?.into_iter().chain(point(filters, "until")?).min();
+        let before = times("before")?
+            .into_iter()
+            .chain(point(filters, "until")?)
+            .min();
         let since = times("since")?.into_iter().max();
-        Ok(Wanted { filters, all, dangling: filters.flag("dangling")?, before, since })
+        Ok(Wanted {
+            filters,
+            all,
+            dangling: filters.flag("dangling")?,
+            before,
+            since,
+        })
     }
 
-    fn judge(&self, image: Image, parents: &[ImageId], containers: usize) -> Result<Option<Listed>> {
+    fn judge(
+        &self,
+        image: Image,
+        parents: &[ImageId],
+        containers: usize,
+    ) -> Result<Option<Listed>> {
         let config = ImageConfig::parse(&image.id, &image.config)?;
         let made = when::parse(config.text("created"));
         let labels = config.config().labels;
         let time = made.unwrap_or(0);
         let in_time = self.before.is_none_or(|t| time < t) && self.since.is_none_or(|t| time > t);
         let empty = BTreeMap::new();
-        if !in_time || !self.filters.labels_match("label", labels.as_ref().unwrap_or(&empty)) {
+        if !in_time
+            || !self
+                .filters
+                .labels_match("label", labels.as_ref().unwrap_or(&empty))
+        {
             return Ok(None);
         }
         let (mut tags, mut digests) = (tags(&image), digests(&image));
@@ -316,20 +400,35 @@ impl<'a> Wanted<'a> {
             }
         }
         let created = made.map_or(0, |time| time.div_euclid(when::SECOND));
-        Ok(Some(Listed { image, tags, digests, created, labels, containers }))
+        Ok(Some(Listed {
+            image,
+            tags,
+            digests,
+            created,
+            labels,
+            containers,
+        }))
     }
 
     /// The familiar name, with or without its tag, fits one of the patterns.
     fn names(&self, name: &Reference) -> bool {
         let (whole, repository) = (name.familiar(), name.familiar_repository());
         let fits = |pattern: &String, text: &str| glob::matches(pattern, text).unwrap_or(false);
-        self.filters.get("reference").iter().any(|pattern| fits(pattern, &whole) || fits(pattern, &repository))
+        self.filters
+            .get("reference")
+            .iter()
+            .any(|pattern| fits(pattern, &whole) || fits(pattern, &repository))
     }
 }
 
 impl Library for Engine {
     fn refs(&self, image: &ImageId) -> Result<Vec<Reference>> {
-        Ok(self.store.image(image)?.iter().flat_map(references).collect())
+        Ok(self
+            .store
+            .image(image)?
+            .iter()
+            .flat_map(references)
+            .collect())
     }
 
     fn parent(&self, image: &ImageId) -> Result<Option<ImageId>> {
@@ -337,7 +436,11 @@ impl Library for Engine {
     }
 
     fn has_children(&self, image: &ImageId) -> Result<bool> {
-        Ok(self.store.images()?.iter().any(|other| other.parent == Some(*image)))
+        Ok(self
+            .store
+            .images()?
+            .iter()
+            .any(|other| other.parent == Some(*image)))
     }
 
     fn users(&self, image: &ImageId) -> Result<Vec<User>> {
@@ -366,7 +469,11 @@ mod tests {
     use super::*;
 
     fn fits(known: &str, text: &str) -> bool {
-        ends_with(&Reference::parse(known).unwrap(), text, &Reference::parse(text).unwrap().or_latest())
+        ends_with(
+            &Reference::parse(known).unwrap(),
+            text,
+            &Reference::parse(text).unwrap().or_latest(),
+        )
     }
 
     #[test]

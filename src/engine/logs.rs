@@ -68,7 +68,12 @@ pub enum More {
 
 impl Engine {
     /// Tells of a container's output, line by line.
-    pub fn logs(&self, text: &str, wanted: &Wanted, tell: &mut dyn FnMut(Option<Line>) -> More) -> Result<()> {
+    pub fn logs(
+        &self,
+        text: &str,
+        wanted: &Wanted,
+        tell: &mut dyn FnMut(Option<Line>) -> More,
+    ) -> Result<()> {
         let live = self.containers.find(text)?;
         let path = self.container_files(&live.document().id).log();
         let mut log = match open(&path, &live, wanted.follow, tell)? {
@@ -76,8 +81,10 @@ impl Engine {
             None => return Ok(()),
         };
         if let Some(lines) = wanted.tail {
-            let start = tail_start(log.get_mut(), lines).map_err(Error::io("cannot read", &path))?;
-            log.seek(SeekFrom::Start(start)).map_err(Error::io("cannot read", &path))?;
+            let start =
+                tail_start(log.get_mut(), lines).map_err(Error::io("cannot read", &path))?;
+            log.seek(SeekFrom::Start(start))
+                .map_err(Error::io("cannot read", &path))?;
         }
         let mut partial = Vec::new();
         loop {
@@ -112,7 +119,9 @@ fn open(
     loop {
         match File::open(path) {
             Ok(file) => return Ok(Some(file)),
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(Error::io("cannot open", path)(error)),
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(Error::io("cannot open", path)(error));
+            }
             Err(_) if !follow || !is_active(live) || tell(None) == More::No => return Ok(None),
             Err(_) => std::thread::sleep(FOLLOW_PAUSE),
         }
@@ -148,8 +157,16 @@ fn parse(line: &[u8]) -> Option<Line> {
         time: String,
     }
     let logged: Logged = serde_json::from_slice(line).ok()?;
-    let stream = if logged.stream == "stderr" { Stream::Stderr } else { Stream::Stdout };
-    Some(Line { stream, time: when::parse(&logged.time)?, text: logged.log.into_bytes() })
+    let stream = if logged.stream == "stderr" {
+        Stream::Stderr
+    } else {
+        Stream::Stdout
+    };
+    Some(Line {
+        stream,
+        time: when::parse(&logged.time)?,
+        text: logged.log.into_bytes(),
+    })
 }
 
 /// Where the last `lines` lines start.
@@ -200,8 +217,16 @@ mod tests {
 
     #[test]
     fn lines_parse_and_broken_ones_do_not() {
-        let line = parse(br#"{"log":"hi\n","stream":"stderr","time":"1970-01-01T00:00:01.5Z"}"#).unwrap();
-        assert_eq!(line, Line { stream: Stream::Stderr, time: 1_500_000_000, text: b"hi\n".to_vec() });
+        let line =
+            parse(br#"{"log":"hi\n","stream":"stderr","time":"1970-01-01T00:00:01.5Z"}"#).unwrap();
+        assert_eq!(
+            line,
+            Line {
+                stream: Stream::Stderr,
+                time: 1_500_000_000,
+                text: b"hi\n".to_vec()
+            }
+        );
         assert_eq!(parse(br#"{"log":"hi"#), None);
     }
 }

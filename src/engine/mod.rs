@@ -70,7 +70,7 @@ pub use mounts::{MountRequest, Mounted, Unmount};
 pub use nacre_fs::diff::{Change, ChangeKind};
 pub use remove::{Options as RemoveOptions, Step as RemovalStep};
 pub use shared::Shared;
-pub use start::{Attachment, code_of};
+pub use start::Attachment;
 pub use stop::PrunedContainers;
 pub use words::clean_path;
 
@@ -109,7 +109,10 @@ impl Engine {
     /// `run` is a directory for what need not outlive a boot.
     pub fn open(store: Store, run: &Path) -> Result<Arc<Engine>> {
         mount_table::clear_dead();
-        let dirs = Dirs { containers: store.root().join("containers"), mounts: run.join("mnt") };
+        let dirs = Dirs {
+            containers: store.root().join("containers"),
+            mounts: run.join("mnt"),
+        };
         let containers = Containers::load(&store)?;
         let mounts = Mounts::load(&store)?;
         let namespace = Namespace::default();
@@ -134,7 +137,10 @@ impl Engine {
     /// What is in use, as a user knows it; empty if the service may go.
     pub fn in_use(&self) -> Vec<String> {
         self.notice_unmounts();
-        let active = self.containers().into_iter().filter(|container| container.state.phase.is_active());
+        let active = self
+            .containers()
+            .into_iter()
+            .filter(|container| container.state.phase.is_active());
         let containers = active.map(|container| format!("container {}", container.name));
         self.mounts.in_use().into_iter().chain(containers).collect()
     }

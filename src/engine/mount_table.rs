@@ -46,7 +46,11 @@ impl Namespace {
                 setns(&self.0, CloneFlags::CLONE_NEWNS)?;
                 what()
             });
-            entered.join().unwrap_or_else(|_| Err(io::Error::other("a thread in another mount namespace failed")))
+            entered.join().unwrap_or_else(|_| {
+                Err(io::Error::other(
+                    "a thread in another mount namespace failed",
+                ))
+            })
         })
     }
 }
@@ -90,7 +94,8 @@ fn unescape(field: &[u8]) -> Vec<u8> {
     let mut rest = field;
     while let Some((first, after)) = rest.split_first() {
         let digits = (*first == b'\\').then(|| after.get(..3)).flatten();
-        let value = digits.and_then(|digits| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 8).ok());
+        let value =
+            digits.and_then(|digits| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 8).ok());
         match value {
             Some(value) => {
                 out.push(value);
@@ -130,11 +135,16 @@ pub(crate) fn objection(namespace: Option<&Namespace>, target: &Path) -> Option<
         Ok((meta.is_dir(), real))
     });
     match looked {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Some(format!("mount point {shown} does not exist")),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            Some(format!("mount point {shown} does not exist"))
+        }
         Err(error) => Some(format!("cannot mount on {shown}: {error}")),
         Ok((false, _)) => Some(format!("mount point {shown} is not a directory")),
         Ok((true, real)) => {
-            let busy = read(namespace).unwrap_or_default().iter().any(|entry| entry.target == real);
+            let busy = read(namespace)
+                .unwrap_or_default()
+                .iter()
+                .any(|entry| entry.target == real);
             busy.then(|| format!("mount point {shown} is busy: something is mounted there"))
         }
     }
@@ -147,7 +157,8 @@ mod tests {
 
     #[test]
     fn lines_are_read_with_their_escapes() {
-        let line = br"36 35 98:0 /mnt1 /mnt\0402/a\134b rw,noatime master:1 - fuse.nacre nacre:x rw";
+        let line =
+            br"36 35 98:0 /mnt1 /mnt\0402/a\134b rw,noatime master:1 - fuse.nacre nacre:x rw";
         let entry = parse(line).unwrap();
         assert_eq!(entry.device, (98, 0));
         assert_eq!(entry.target, PathBuf::from("/mnt 2/a\\b"));
@@ -156,7 +167,12 @@ mod tests {
 
     #[test]
     fn our_own_table_has_proc() {
-        assert!(read(None).unwrap().iter().any(|entry| entry.target == Path::new("/proc")));
+        assert!(
+            read(None)
+                .unwrap()
+                .iter()
+                .any(|entry| entry.target == Path::new("/proc"))
+        );
     }
 
     #[test]
@@ -165,8 +181,20 @@ mod tests {
         let file = dir.path().join("file");
         std::fs::write(&file, b"").unwrap();
         assert_eq!(objection(None, dir.path()), None);
-        assert!(objection(None, &file).unwrap().ends_with("is not a directory"));
-        assert!(objection(None, &dir.path().join("no")).unwrap().ends_with("does not exist"));
-        assert!(objection(None, Path::new("/proc")).unwrap().contains("is busy"));
+        assert!(
+            objection(None, &file)
+                .unwrap()
+                .ends_with("is not a directory")
+        );
+        assert!(
+            objection(None, &dir.path().join("no"))
+                .unwrap()
+                .ends_with("does not exist")
+        );
+        assert!(
+            objection(None, Path::new("/proc"))
+                .unwrap()
+                .contains("is busy")
+        );
     }
 }

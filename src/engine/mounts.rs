@@ -9,6 +9,7 @@ use nacre_store::{DocumentKind, ImageId, Store, UpperId};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
+use super::Engine;
 use super::container::{image_text, upper_number};
 use super::error::{Error, Result};
 use super::events::attributes;
@@ -17,7 +18,6 @@ use super::namespace::Owner;
 use super::remove::User;
 use super::roots::{Key, Root};
 use super::when::{self, Nanos};
-use super::Engine;
 
 /// Version of the document's shape.
 const DOCUMENT_VERSION: u32 = 1;
@@ -104,10 +104,16 @@ impl Mounts {
     pub(crate) fn load(store: &Store) -> Result<Mounts> {
         let mut state = State::default();
         for (name, bytes) in store.documents(DocumentKind::Mount)? {
-            let fail = |source| Error::Document { what: "mount", name: name.clone(), source };
+            let fail = |source| Error::Document {
+                what: "mount",
+                name: name.clone(),
+                source,
+            };
             let kept: Kept = serde_json::from_slice(&bytes).map_err(fail)?;
             if kept.version != DOCUMENT_VERSION {
-                return Err(Error::broken(format!("mount {name} was written by another version of nacre")));
+                return Err(Error::broken(format!(
+                    "mount {name} was written by another version of nacre"
+                )));
             }
             state.kept.push(kept);
         }
@@ -116,30 +122,52 @@ impl Mounts {
 
     /// The names.
     pub(crate) fn names(&self) -> Vec<String> {
-        self.0.lock().kept.iter().map(|kept| kept.name.clone()).collect()
+        self.0
+            .lock()
+            .kept
+            .iter()
+            .map(|kept| kept.name.clone())
+            .collect()
     }
 
     /// What is kept under a name.
     pub(crate) fn kept(&self, name: &str) -> Option<Kept> {
-        self.0.lock().kept.iter().find(|kept| kept.name == name).cloned()
+        self.0
+            .lock()
+            .kept
+            .iter()
+            .find(|kept| kept.name == name)
+            .cloned()
     }
 
     /// Who uses an image.
     pub(crate) fn users(&self, image: &ImageId) -> Vec<User> {
         let state = self.0.lock();
-        let attached = state.attached.iter().filter(|mount| mount.image == *image).map(|mount| User {
-            what: "mount",
-            name: mount.name.clone().unwrap_or_else(|| mount.target.display().to_string()),
-            active: true,
-        });
+        let attached = state
+            .attached
+            .iter()
+            .filter(|mount| mount.image == *image)
+            .map(|mount| User {
+                what: "mount",
+                name: mount
+                    .name
+                    .clone()
+                    .unwrap_or_else(|| mount.target.display().to_string()),
+                active: true,
+            });
         let idle = state.kept.iter().filter(|kept| kept.image == *image);
-        let idle = idle.map(|kept| User { what: "mount", name: kept.name.clone(), active: false });
+        let idle = idle.map(|kept| User {
+            what: "mount",
+            name: kept.name.clone(),
+            active: false,
+        });
         attached.chain(idle).collect()
     }
 
     /// What is mounted, as a user knows it.
     pub(crate) fn in_use(&self) -> Vec<String> {
-        let attached = |mount: &Attached| format!("mount {} ({})", mount.target.display(), mount.image_name);
+        let attached =
+            |mount: &Attached| format!("mount {} ({})", mount.target.display(), mount.image_name);
         self.0.lock().attached.iter().map(attached).collect()
     }
 }
@@ -148,11 +176,16 @@ impl Engine {
     /// Mounts an image or a kept name.
     pub fn mount(&self, request: &MountRequest) -> Result<Mounted> {
         if request.read_only && request.name.is_some() {
-            return Err(Error::invalid("a read-only mount keeps no changes: it has no name"));
+            return Err(Error::invalid(
+                "a read-only mount keeps no changes: it has no name",
+            ));
         }
         self.notice_unmounts();
         let namespace = match request.peer {
-            Some(pid) => Namespace::of(pid).map_err(Error::io("cannot look into the mount namespace of", &PathBuf::from(format!("process {pid}"))))?,
+            Some(pid) => Namespace::of(pid).map_err(Error::io(
+                "cannot look into the mount namespace of",
+                &PathBuf::from(format!("process {pid}")),
+            ))?,
             None => None,
         };
         if let Some(target) = &request.target {
@@ -169,8 +202,17 @@ impl Engine {
             Ok(attached) => {
                 let mounted = attached.shown();
                 state.attached.push(attached);
-                let target = mounted.target.as_ref().map(|target| target.display().to_string()).unwrap_or_default();
-                self.events.tell("mount", "mount", &target, attributes([("name", &mounted.name), ("image", &mounted.image)]));
+                let target = mounted
+                    .target
+                    .as_ref()
+                    .map(|target| target.display().to_string())
+                    .unwrap_or_default();
+                self.events.tell(
+                    "mount",
+                    "mount",
+                    &target,
+                    attributes([("name", &mounted.name), ("image", &mounted.image)]),
+                );
                 Ok(mounted)
             }
             Err(error) => {
@@ -185,17 +227,36 @@ impl Engine {
 
     fn read_only_tree(&self, request: &MountRequest) -> Result<Tree> {
         let found = self.find_image(&request.image)?;
-        let image_name = found.by.map_or_else(|| request.image.clone(), |name| name.familiar());
-        let root = self.roots.read_only(&self.store, &found.image, &image_name)?;
-        Ok(Tree { key: Key::Image(found.image.id), name: None, image: found.image.id, image_name, root })
+        let image_name = found
+            .by
+            .map_or_else(|| request.image.clone(), |name| name.familiar());
+        let root = self
+            .roots
+            .read_only(&self.store, &found.image, &image_name)?;
+        Ok(Tree {
+            key: Key::Image(found.image.id),
+            name: None,
+            image: found.image.id,
+            image_name,
+            root,
+        })
     }
 
     /// The tree of a name; also the name, if it was made just now.
-    fn writable_tree(&self, state: &mut State, request: &MountRequest) -> Result<(Tree, Option<String>)> {
-        let known = request.name.as_deref().and_then(|name| state.kept.iter().find(|kept| kept.name == name));
+    fn writable_tree(
+        &self,
+        state: &mut State,
+        request: &MountRequest,
+    ) -> Result<(Tree, Option<String>)> {
+        let known = request
+            .name
+            .as_deref()
+            .and_then(|name| state.kept.iter().find(|kept| kept.name == name));
         let (kept, made) = match known {
             Some(kept) => {
-                if !request.image.is_empty() && self.find_image(&request.image)?.image.id != kept.image {
+                if !request.image.is_empty()
+                    && self.find_image(&request.image)?.image.id != kept.image
+                {
                     return Err(Error::conflict(format!(
                         "mount \"{}\" keeps changes to {}, not to {}",
                         kept.name, kept.image_name, request.image
@@ -209,7 +270,9 @@ impl Engine {
                 (kept, Some(name))
             }
         };
-        let root = self.roots.writable(&self.store, kept.upper, &kept.image_name);
+        let root = self
+            .roots
+            .writable(&self.store, kept.upper, &kept.image_name);
         let root = match (root, &made) {
             (Err(error), Some(name)) => {
                 self.forget_kept(state, name)?;
@@ -218,25 +281,45 @@ impl Engine {
             (root, _) => root?,
         };
         let key = Key::Upper(kept.upper);
-        Ok((Tree { key, name: Some(kept.name), image: kept.image, image_name: kept.image_name, root }, made))
+        Ok((
+            Tree {
+                key,
+                name: Some(kept.name),
+                image: kept.image,
+                image_name: kept.image_name,
+                root,
+            },
+            made,
+        ))
     }
 
     /// Makes a writable layer and keeps it under a name.
     fn keep(&self, state: &mut State, request: &MountRequest) -> Result<Kept> {
         let found = self.find_image(&request.image)?;
-        let claim = self.namespace.claim(request.name.as_deref(), Owner::Mount)?;
+        let claim = self
+            .namespace
+            .claim(request.name.as_deref(), Owner::Mount)?;
         let upper = self.store.create_upper(found.image.chain.as_ref())?.id();
         let kept = Kept {
             version: DOCUMENT_VERSION,
             name: claim.text().to_owned(),
             image: found.image.id,
-            image_name: found.by.map_or_else(|| request.image.clone(), |name| name.familiar()),
+            image_name: found
+                .by
+                .map_or_else(|| request.image.clone(), |name| name.familiar()),
             upper,
             created: when::now(),
         };
-        let fail = |source| Error::Document { what: "mount", name: kept.name.clone(), source };
+        let fail = |source| Error::Document {
+            what: "mount",
+            name: kept.name.clone(),
+            source,
+        };
         let bytes = serde_json::to_vec(&kept).map_err(fail)?;
-        if let Err(error) = self.store.put_document(DocumentKind::Mount, &kept.name, &bytes) {
+        if let Err(error) = self
+            .store
+            .put_document(DocumentKind::Mount, &kept.name, &bytes)
+        {
             self.store.remove_upper(upper)?;
             return Err(error.into());
         }
@@ -245,7 +328,12 @@ impl Engine {
         Ok(kept)
     }
 
-    fn attach_tree(&self, tree: &Tree, request: &MountRequest, namespace: Option<Namespace>) -> Result<Attached> {
+    fn attach_tree(
+        &self,
+        tree: &Tree,
+        request: &MountRequest,
+        namespace: Option<Namespace>,
+    ) -> Result<Attached> {
         let (target, own_directory) = match &request.target {
             Some(target) => (target.clone(), false),
             None => (self.make_target(tree, namespace.as_ref())?, true),
@@ -272,7 +360,14 @@ impl Engine {
         };
         let taken = |name: &str| self.dirs.mounts.join(name).exists();
         // The second mount of a name needs another place.
-        let name = if taken(&named) { (2..).map(|n: u32| format!("{named}-{n}")).find(|n| !taken(n)).unwrap_or(named) } else { named };
+        let name = if taken(&named) {
+            (2..)
+                .map(|n: u32| format!("{named}-{n}"))
+                .find(|n| !taken(n))
+                .unwrap_or(named)
+        } else {
+            named
+        };
         let target = self.dirs.mounts.join(name);
         mount_table::within(namespace, || std::fs::create_dir_all(&target))
             .map_err(Error::io("cannot make", &target))?;
@@ -284,7 +379,12 @@ impl Engine {
         self.notice_unmounts();
         let state = self.mounts.0.lock();
         let mut all: Vec<Mounted> = state.attached.iter().map(Attached::shown).collect();
-        let idle = |kept: &&Kept| !state.attached.iter().any(|mount| mount.name.as_ref() == Some(&kept.name));
+        let idle = |kept: &&Kept| {
+            !state
+                .attached
+                .iter()
+                .any(|mount| mount.name.as_ref() == Some(&kept.name))
+        };
         all.extend(state.kept.iter().filter(idle).map(|kept| Mounted {
             name: kept.name.clone(),
             target: None,
@@ -308,7 +408,9 @@ impl Engine {
             return Err(not_mounted(&state, what));
         }
         while let Some(at) = state.attached.iter().rposition(hit) {
-            let Some(mount) = state.attached.get(at) else { break };
+            let Some(mount) = state.attached.get(at) else {
+                break;
+            };
             mount.take_away(lazy)?;
             let mount = state.attached.remove(at);
             self.was_unmounted(&state, mount, lazy)?;
@@ -325,11 +427,14 @@ impl Engine {
         let name = mount.name.clone().unwrap_or_default();
         if mount.own_directory {
             // Left behind if something else is there meanwhile.
-            drop(mount_table::within(mount.namespace.as_ref(), || std::fs::remove_dir(&mount.target)));
+            drop(mount_table::within(mount.namespace.as_ref(), || {
+                std::fs::remove_dir(&mount.target)
+            }));
         }
         let key = mount.key;
         drop(mount);
-        self.events.tell("mount", "unmount", &target, attributes([("name", &name)]));
+        self.events
+            .tell("mount", "unmount", &target, attributes([("name", &name)]));
         match self.let_go_if_idle(state, key) {
             // It ends with its last user; that is what lazy asks for.
             Err(Error::Mount(MountError::InUse { .. })) if lazy => Ok(()),
@@ -352,7 +457,9 @@ impl Engine {
             // A table that cannot be read says nothing.
             let gone = mount_table::read(mount.namespace.as_ref()).is_ok_and(|table| {
                 let device = mount.root.served().device();
-                !table.iter().any(|entry| entry.device == device && entry.target == mount.target)
+                !table
+                    .iter()
+                    .any(|entry| entry.device == device && entry.target == mount.target)
             });
             if gone {
                 let mount = state.attached.remove(at);
@@ -373,7 +480,11 @@ impl Engine {
         if !state.kept.iter().any(|kept| kept.name == name) {
             return Err(Error::NoSuchMount(name.to_owned()));
         }
-        if let Some(mount) = state.attached.iter().find(|mount| mount.name.as_deref() == Some(name)) {
+        if let Some(mount) = state
+            .attached
+            .iter()
+            .find(|mount| mount.name.as_deref() == Some(name))
+        {
             return Err(Error::conflict(format!(
                 "cannot remove the changes of mount \"{name}\": it is mounted on {}",
                 mount.target.display()
@@ -383,7 +494,9 @@ impl Engine {
     }
 
     fn forget_kept(&self, state: &mut State, name: &str) -> Result<()> {
-        let Some(at) = state.kept.iter().position(|kept| kept.name == name) else { return Ok(()) };
+        let Some(at) = state.kept.iter().position(|kept| kept.name == name) else {
+            return Ok(());
+        };
         if let Some(kept) = state.kept.get(at) {
             self.roots.let_go(Key::Upper(kept.upper))?;
             match self.store.remove_upper(kept.upper) {
@@ -426,7 +539,10 @@ impl Attached {
 
 fn check_target(namespace: Option<&Namespace>, target: &Path) -> Result<()> {
     if !target.is_absolute() {
-        return Err(Error::invalid(format!("mount point {} is not an absolute path", target.display())));
+        return Err(Error::invalid(format!(
+            "mount point {} is not an absolute path",
+            target.display()
+        )));
     }
     match mount_table::objection(namespace, target) {
         Some(why) => Err(Error::invalid(why)),
@@ -436,7 +552,10 @@ fn check_target(namespace: Option<&Namespace>, target: &Path) -> Result<()> {
 
 fn not_mounted(state: &State, what: &Unmount) -> Error {
     match what {
-        Unmount::Target(target) => Error::not_found(format!("nothing of nacre is mounted on {}", target.display())),
+        Unmount::Target(target) => Error::not_found(format!(
+            "nothing of nacre is mounted on {}",
+            target.display()
+        )),
         Unmount::Name(name) if state.kept.iter().any(|kept| kept.name == *name) => {
             Error::conflict(format!("mount \"{name}\" is not mounted"))
         }

@@ -13,8 +13,12 @@ use crate::runtime::spec::{MountSource, MountSpec};
 /// Directories that every container has, and their modes.
 const DIRS: [(&str, u16); 3] = [("/dev", 0o755), ("/proc", 0o755), ("/sys", 0o755)];
 /// Files that every container has: docker's own, over which its versions are bound, and docker's mark.
-const FILES: [(&str, u16); 4] =
-    [("/etc/hosts", 0o644), ("/etc/hostname", 0o644), ("/etc/resolv.conf", 0o644), ("/.dockerenv", 0o755)];
+const FILES: [(&str, u16); 4] = [
+    ("/etc/hosts", 0o644),
+    ("/etc/hostname", 0o644),
+    ("/etc/resolv.conf", 0o644),
+    ("/.dockerenv", 0o755),
+];
 
 /// Puts everything in place; what is there already stays as it is.
 pub(crate) fn prepare(vfs: &Vfs, document: &Container) -> Result<()> {
@@ -22,16 +26,22 @@ pub(crate) fn prepare(vfs: &Vfs, document: &Container) -> Result<()> {
         let path = path.to_owned();
         move |errno: Errno| {
             let source = std::io::Error::from(errno);
-            Error::broken(format!("cannot make {path} in container {}: {source}", document.short_id()))
+            Error::broken(format!(
+                "cannot make {path} in container {}: {source}",
+                document.short_id()
+            ))
         }
     };
     for (path, mode) in DIRS {
-        vfs.make_init_dir(path.as_bytes(), mode).map_err(fail(path))?;
+        vfs.make_init_dir(path.as_bytes(), mode)
+            .map_err(fail(path))?;
     }
     for (path, mode) in FILES {
-        vfs.make_init_file(path.as_bytes(), mode, None).map_err(fail(path))?;
+        vfs.make_init_file(path.as_bytes(), mode, None)
+            .map_err(fail(path))?;
     }
-    vfs.make_init_symlink(b"/etc/mtab", b"/proc/mounts").map_err(fail("/etc/mtab"))?;
+    vfs.make_init_symlink(b"/etc/mtab", b"/proc/mounts")
+        .map_err(fail("/etc/mtab"))?;
     for mount in &document.host.mounts {
         mount_point(vfs, mount).map_err(fail(&mount.target))?;
     }
@@ -55,7 +65,13 @@ fn working_dir(vfs: &Vfs, path: &str) -> std::result::Result<(), Errno> {
 }
 
 fn make_dir(vfs: &Vfs, parent: Ino, name: &str) -> std::result::Result<(), Errno> {
-    let made = vfs.make(&Caller::user(0, 0, 0), parent, name.as_bytes(), 0o755, Node::Dir)?;
+    let made = vfs.make(
+        &Caller::user(0, 0, 0),
+        parent,
+        name.as_bytes(),
+        0o755,
+        Node::Dir,
+    )?;
     // It counted as a kernel's lookup, and no kernel will ever forget it.
     vfs.forget(&[(made.ino, 1)]);
     Ok(())
@@ -68,5 +84,10 @@ fn mount_point(vfs: &Vfs, mount: &MountSpec) -> std::result::Result<(), Errno> {
         MountSource::Bind(source) => source.is_dir(),
         MountSource::Tmpfs(_) => true,
     };
-    if is_dir { vfs.make_init_dir(target, 0o755) } else { vfs.make_init_file(target, 0o755, None) }.map(drop)
+    if is_dir {
+        vfs.make_init_dir(target, 0o755)
+    } else {
+        vfs.make_init_file(target, 0o755, None)
+    }
+    .map(drop)
 }

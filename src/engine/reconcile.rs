@@ -3,11 +3,11 @@
 
 use std::sync::Arc;
 
+use super::Engine;
 use super::container::Phase;
 use super::containers::Live;
 use super::error::Result;
 use super::namespace::Owner;
-use super::Engine;
 use crate::runtime::{Exit, Shim, ShimError, Whom};
 
 impl Engine {
@@ -15,7 +15,8 @@ impl Engine {
     pub(crate) fn reconcile(&self) -> Result<()> {
         for live in self.containers.all() {
             let document = live.document();
-            self.namespace.put(&document.name, Owner::Container(document.id.clone()));
+            self.namespace
+                .put(&document.name, Owner::Container(document.id.clone()));
             match document.state.phase {
                 Phase::Running | Phase::Paused => self.end_left_over(&live)?,
                 // Its removal was broken off: what is half gone is of no use.

@@ -67,7 +67,11 @@ struct Obstacle {
 }
 
 /// Removes what `target` names, with everything that goes with it.
-pub(crate) fn remove(library: &dyn Library, target: &Target, options: Options) -> Result<Vec<Step>> {
+pub(crate) fn remove(
+    library: &dyn Library,
+    target: &Target,
+    options: Options,
+) -> Result<Vec<Step>> {
     let mut steps = Vec::new();
     match target {
         Target::Name(image, name) => {
@@ -78,7 +82,11 @@ pub(crate) fn remove(library: &dyn Library, target: &Target, options: Options) -
         }
         Target::Image(image) => {
             if is_single(&library.refs(image)?) {
-                let soft = if options.force { Soft::Ignore } else { Soft::UsersOnly };
+                let soft = if options.force {
+                    Soft::Ignore
+                } else {
+                    Soft::UsersOnly
+                };
                 if let Some(obstacle) = obstacle(library, image, soft)? {
                     return Err(obstacle.error);
                 }
@@ -114,7 +122,11 @@ fn remove_name(
     let mut left = library.refs(image)?;
     let same_repository = |other: &Reference| other.repository() == name.repository();
     // Digests of a repository make sense beside its tags only.
-    if name.digest().is_none() && !left.iter().any(|other| other.digest().is_none() && same_repository(other)) {
+    if name.digest().is_none()
+        && !left
+            .iter()
+            .any(|other| other.digest().is_none() && same_repository(other))
+    {
         for digest in left.iter().filter(|other| same_repository(other)) {
             library.untag(image, digest)?;
             steps.push(Step::Untagged(digest.familiar()));
@@ -184,35 +196,64 @@ enum Soft {
 
 fn obstacle(library: &dyn Library, image: &ImageId, soft: Soft) -> Result<Option<Obstacle>> {
     let tell = |force: &str, why: String, is_user: bool| {
-        let message = format!("conflict: unable to delete {} ({force}) - {why}", short(image));
-        Some(Obstacle { error: Error::conflict(message), is_user })
+        let message = format!(
+            "conflict: unable to delete {} ({force}) - {why}",
+            short(image)
+        );
+        Some(Obstacle {
+            error: Error::conflict(message),
+            is_user,
+        })
     };
     if library.has_children(image)? {
-        return Ok(tell("cannot be forced", "image has dependent child images".to_owned(), false));
+        return Ok(tell(
+            "cannot be forced",
+            "image has dependent child images".to_owned(),
+            false,
+        ));
     }
     let users = library.users(image)?;
-    let using = |user: &User, state: &str| format!("image is being used by {state} {} {}", user.what, user.name);
+    let using = |user: &User, state: &str| {
+        format!("image is being used by {state} {} {}", user.what, user.name)
+    };
     if let Some(user) = users.iter().find(|user| user.active) {
-        let state = if user.what == "container" { "running" } else { "active" };
+        let state = if user.what == "container" {
+            "running"
+        } else {
+            "active"
+        };
         return Ok(tell("cannot be forced", using(user, state), true));
     }
     if soft != Soft::Ignore
         && let Some(user) = users.first()
     {
-        let state = if user.what == "container" { "stopped" } else { "kept" };
+        let state = if user.what == "container" {
+            "stopped"
+        } else {
+            "kept"
+        };
         return Ok(tell("must be forced", using(user, state), true));
     }
     if soft == Soft::All && !library.refs(image)?.is_empty() {
-        return Ok(tell("must be forced", "image is referenced in multiple repositories".to_owned(), false));
+        return Ok(tell(
+            "must be forced",
+            "image is referenced in multiple repositories".to_owned(),
+            false,
+        ));
     }
     Ok(None)
 }
 
 /// At most one tag, and all digests in that tag's repository.
 fn is_single(refs: &[Reference]) -> bool {
-    let Some(first) = refs.first() else { return true };
+    let Some(first) = refs.first() else {
+        return true;
+    };
     let tags = refs.iter().filter(|name| name.digest().is_none()).count();
-    tags <= 1 && refs.iter().all(|name| name.repository() == first.repository())
+    tags <= 1
+        && refs
+            .iter()
+            .all(|name| name.repository() == first.repository())
 }
 
 /// The first 12 digits.

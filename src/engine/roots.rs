@@ -80,11 +80,20 @@ impl Roots {
     /// The tree of an image.
     pub(crate) fn read_only(&self, store: &Store, image: &Image, name: &str) -> Result<Arc<Root>> {
         self.get(Key::Image(image.id), name, Profile::ReadOnly, || {
-            Ok(Vfs::read_only(store.clone(), store.tree(image.chain.as_ref())?))
+            Ok(Vfs::read_only(
+                store.clone(),
+                store.tree(image.chain.as_ref())?,
+            ))
         })
     }
 
-    fn get(&self, key: Key, name: &str, profile: Profile, open: impl FnOnce() -> Result<Vfs>) -> Result<Arc<Root>> {
+    fn get(
+        &self,
+        key: Key,
+        name: &str,
+        profile: Profile,
+        open: impl FnOnce() -> Result<Vfs>,
+    ) -> Result<Arc<Root>> {
         let mut all = self.0.lock();
         if let Some(root) = all.get(&key) {
             if root.served.mount_fd().is_ok() {
@@ -95,7 +104,13 @@ impl Roots {
             all.remove(&key);
         }
         let vfs = Arc::new(open()?);
-        let served = Served::start(Arc::clone(&vfs), ServeOptions { source: format!("nacre:{name}"), profile })?;
+        let served = Served::start(
+            Arc::clone(&vfs),
+            ServeOptions {
+                source: format!("nacre:{name}"),
+                profile,
+            },
+        )?;
         let root = Arc::new(Root { vfs, served });
         all.insert(key, Arc::clone(&root));
         Ok(root)
@@ -125,7 +140,9 @@ impl Roots {
             path: upper.0.to_string().into(),
             source: errno.into(),
         };
-        Vfs::writable(store.open_upper(upper)?).map(Arc::new).map_err(failed)
+        Vfs::writable(store.open_upper(upper)?)
+            .map(Arc::new)
+            .map_err(failed)
     }
 
     /// Ends all that are left, as when the service stops.

@@ -23,15 +23,23 @@ impl Engine {
     pub fn shared_bytes(&self, images: &[Listed]) -> Shared {
         let mut holders: HashMap<ChainId, (u64, usize)> = HashMap::new();
         for layer in images.iter().flat_map(|listed| &listed.image.layers) {
-            holders.entry(layer.chain).or_insert((layer.content_bytes, 0)).1 += 1;
+            holders
+                .entry(layer.chain)
+                .or_insert((layer.content_bytes, 0))
+                .1 += 1;
         }
         let shared = |image: &Image| {
             let others = |chain: &ChainId| holders.get(chain).is_some_and(|(_, count)| *count > 1);
             let layers = image.layers.iter().filter(|layer| others(&layer.chain));
-            layers.map(|layer| layer.content_bytes).fold(0, u64::saturating_add)
+            layers
+                .map(|layer| layer.content_bytes)
+                .fold(0, u64::saturating_add)
         };
         Shared {
-            all_layers: holders.values().map(|(bytes, _)| *bytes).fold(0, u64::saturating_add),
+            all_layers: holders
+                .values()
+                .map(|(bytes, _)| *bytes)
+                .fold(0, u64::saturating_add),
             per_image: images.iter().map(|listed| shared(&listed.image)).collect(),
         }
     }
@@ -58,14 +66,20 @@ impl Engine {
             if ancestors.contains(&id) {
                 return true;
             }
-            next = self.store.image(&id).ok().flatten().and_then(|image| image.parent);
+            next = self
+                .store
+                .image(&id)
+                .ok()
+                .flatten()
+                .and_then(|image| image.parent);
         }
         false
     }
 
     /// An identity of this store for `info`: the same as long as it stays where it is.
     pub fn identity(&self) -> String {
-        let digest = nacre_store::Digest::of(self.store.root().as_os_str().as_encoded_bytes()).hex();
+        let digest =
+            nacre_store::Digest::of(self.store.root().as_os_str().as_encoded_bytes()).hex();
         names_of(&digest)
     }
 
@@ -79,5 +93,12 @@ impl Engine {
 /// Five groups, as a UUID has them: what clients expect of an ID.
 fn names_of(digest: &str) -> String {
     let part = |from: usize, to: usize| digest.get(from..to).unwrap_or_default();
-    [part(0, 8), part(8, 12), part(12, 16), part(16, 20), part(20, 32)].join("-")
+    [
+        part(0, 8),
+        part(8, 12),
+        part(12, 16),
+        part(16, 20),
+        part(20, 32),
+    ]
+    .join("-")
 }

@@ -9,20 +9,18 @@ use tokio::sync::oneshot;
 use super::container::{Container, Files, Phase};
 use super::containers::Live;
 use super::error::{Error, Result};
-use super::roots::{Key, Root};
+use super::roots::Key;
 use super::{Engine, host_files, merge, place, when};
 use crate::runtime::spec::{
     Access, ConsoleSize, ContainerSpec, MountSource, MountSpec, Network, ProcessSpec, Stdin,
 };
 use crate::runtime::{AttachRequest, Exit, Launch, Shim, ShimError, StartErrorKind};
 
-/// What a container has while it has a process.
+/// What a container has while it has a process. Its root is among `Roots`.
 #[derive(Clone)]
 pub(crate) struct Run {
     /// Who holds its process.
     pub(crate) shim: Arc<Shim>,
-    /// Its mounted root.
-    pub(crate) root: Arc<Root>,
 }
 
 /// A client that attached before the start.
@@ -69,9 +67,15 @@ impl Engine {
         let document = live.document();
         match document.state.phase {
             Phase::Running => return Err(Error::unchanged()),
-            Phase::Paused => return Err(Error::conflict("cannot start a paused container, try unpause instead")),
+            Phase::Paused => {
+                return Err(Error::conflict(
+                    "cannot start a paused container, try unpause instead",
+                ));
+            }
             Phase::Dead => {
-                return Err(Error::conflict("container is marked for removal and cannot be started"));
+                return Err(Error::conflict(
+                    "container is marked for removal and cannot be started",
+                ));
             }
             Phase::Created | Phase::Exited => {}
         }
@@ -93,7 +97,9 @@ impl Engine {
     /// Brings the root, the shim and the process up, in this order, and takes them down again if one fails.
     fn launch(&self, live: &Live, document: &Container) -> Result<Arc<Shim>> {
         let files = self.container_files(&document.id);
-        let root = self.roots.writable(&self.store, document.upper, &document.name)?;
+        let root = self
+            .roots
+            .writable(&self.store, document.upper, &document.name)?;
         host_files::write(&files, document)?;
         place::prepare(root.vfs(), document)?;
         let shim = Arc::new(Shim::prepare(Launch {
@@ -103,7 +109,9 @@ impl Engine {
             log: Some(files.log()),
             program: None,
         })?);
-        *live.run.lock() = Some(Run { shim: Arc::clone(&shim), root });
+        *live.run.lock() = Some(Run {
+            shim: Arc::clone(&shim),
+        });
         let started = self.start_process(live, &shim);
         if started.is_err() {
             live.run.lock().take();
@@ -169,8 +177,12 @@ impl Engine {
             drop(shim);
             engine.ended(&live, exit);
         };
-        let started = thread::Builder::new().name("container end".into()).spawn(watch);
-        started.map(drop).map_err(|e| Error::broken(format!("cannot start a thread: {e}")))
+        let started = thread::Builder::new()
+            .name("container end".into())
+            .spawn(watch);
+        started
+            .map(drop)
+            .map_err(|e| Error::broken(format!("cannot start a thread: {e}")))
     }
 
     /// Records an end, and removes what shall go with it.
@@ -205,9 +217,18 @@ impl Engine {
             tracing::warn!(container = %before.id, %error, "cannot record the end of a container");
         }
         self.execs.forget_container(&before.id);
-        let lasted = exit.finished_at_ns.saturating_sub(before.state.started.unwrap_or(exit.finished_at_ns));
+        let lasted = exit
+            .finished_at_ns
+            .saturating_sub(before.state.started.unwrap_or(exit.finished_at_ns));
         let seconds = lasted.div_euclid(when::SECOND).to_string();
-        self.tell_container("die", &before, [("exitCode", exit.code.to_string()), ("execDuration", seconds)]);
+        self.tell_container(
+            "die",
+            &before,
+            [
+                ("exitCode", exit.code.to_string()),
+                ("execDuration", seconds),
+            ],
+        );
         live.tell(|turn| {
             turn.exits = turn.exits.saturating_add(1);
             turn.active = false;
@@ -281,7 +302,9 @@ fn specification(document: &Container, files: &Files) -> Result<ContainerSpec> {
             user: config.user.clone(),
             groups: host.groups.clone(),
             tty: config.tty,
-            console_size: host.console_size.map(|(rows, columns)| ConsoleSize { rows, columns }),
+            console_size: host
+                .console_size
+                .map(|(rows, columns)| ConsoleSize { rows, columns }),
             stdin,
         },
         hostname,
@@ -297,9 +320,10 @@ fn specification(document: &Container, files: &Files) -> Result<ContainerSpec> {
 /// With the host's network the host's name is seen, unless one was asked for.
 pub(crate) fn hostname_seen(document: &Container, own: &str) -> String {
     match document.host.network {
-        Network::Host if document.config.hostname.is_empty() => {
-            rustix::system::uname().nodename().to_string_lossy().into_owned()
-        }
+        Network::Host if document.config.hostname.is_empty() => rustix::system::uname()
+            .nodename()
+            .to_string_lossy()
+            .into_owned(),
         Network::Host | Network::None => own.to_owned(),
     }
 }

@@ -30,7 +30,12 @@ pub struct PrunedContainers {
 
 impl Engine {
     /// Asks a container's process to end, and kills it if it does not in time. Negative seconds wait for ever.
-    pub fn stop_container(&self, text: &str, with: Option<&str>, seconds: Option<i64>) -> Result<()> {
+    pub fn stop_container(
+        &self,
+        text: &str,
+        with: Option<&str>,
+        seconds: Option<i64>,
+    ) -> Result<()> {
         let live = self.containers.find(text)?;
         let _working = live.work.lock();
         self.stop_locked(&live, with, seconds)
@@ -43,7 +48,9 @@ impl Engine {
         };
         let configured = Some(document.config.stop_signal.as_str()).filter(|name| !name.is_empty());
         let number = signal::parse(with.or(configured).unwrap_or("TERM"))?;
-        let seconds = seconds.or(document.config.stop_timeout).unwrap_or(STOP_SECONDS);
+        let seconds = seconds
+            .or(document.config.stop_timeout)
+            .unwrap_or(STOP_SECONDS);
         let before = live.turns.borrow().exits;
         let has_ended = |turn: &super::Turn| turn.exits != before;
         self.send(&run, &document, number)?;
@@ -51,7 +58,9 @@ impl Engine {
             // A frozen process hears nothing.
             ended_is_fine(run.shim.resume())?;
         }
-        let deadline = u64::try_from(seconds).ok().map(|seconds| Instant::now() + Duration::from_secs(seconds));
+        let deadline = u64::try_from(seconds)
+            .ok()
+            .map(|seconds| Instant::now() + Duration::from_secs(seconds));
         if !live.wait_until(has_ended, deadline) {
             self.kill_and_wait(live, &run, &document)?;
         }
@@ -82,7 +91,12 @@ impl Engine {
     }
 
     /// Stops and starts.
-    pub fn restart_container(self: &Arc<Self>, text: &str, with: Option<&str>, seconds: Option<i64>) -> Result<()> {
+    pub fn restart_container(
+        self: &Arc<Self>,
+        text: &str,
+        with: Option<&str>,
+        seconds: Option<i64>,
+    ) -> Result<()> {
         let live = self.containers.find(text)?;
         let _working = live.work.lock();
         if live.phase().is_active() {
@@ -99,7 +113,10 @@ impl Engine {
         let live = self.containers.find(text)?;
         let document = live.document();
         let (Some(run), true) = (run_of(&live), document.state.phase.is_active()) else {
-            return Err(Error::conflict(format!("cannot kill container: {text}: container {} is not running", document.id)));
+            return Err(Error::conflict(format!(
+                "cannot kill container: {text}: container {} is not running",
+                document.id
+            )));
         };
         self.send(&run, &document, number)?;
         if number == libc::SIGKILL && document.state.phase == Phase::Paused {
@@ -114,7 +131,10 @@ impl Engine {
         let _working = live.work.lock();
         let document = live.document();
         match (document.state.phase, run_of(&live)) {
-            (Phase::Paused, _) => Err(Error::conflict(format!("container {} is already paused", document.id))),
+            (Phase::Paused, _) => Err(Error::conflict(format!(
+                "container {} is already paused",
+                document.id
+            ))),
             (Phase::Running, Some(run)) => {
                 run.shim.pause()?;
                 live.update(&self.store, |document| document.state.phase = Phase::Paused)?;
@@ -133,11 +153,16 @@ impl Engine {
         match (document.state.phase, run_of(&live)) {
             (Phase::Paused, Some(run)) => {
                 run.shim.resume()?;
-                live.update(&self.store, |document| document.state.phase = Phase::Running)?;
+                live.update(&self.store, |document| {
+                    document.state.phase = Phase::Running
+                })?;
                 self.tell_container("unpause", &document, []);
                 Ok(())
             }
-            _ => Err(Error::conflict(format!("Container {} is not paused", document.id))),
+            _ => Err(Error::conflict(format!(
+                "Container {} is not paused",
+                document.id
+            ))),
         }
     }
 
@@ -151,7 +176,11 @@ impl Engine {
         let document = live.document();
         if document.state.phase.is_active() {
             if !force {
-                let state = if document.state.phase == Phase::Paused { "paused" } else { "running" };
+                let state = if document.state.phase == Phase::Paused {
+                    "paused"
+                } else {
+                    "running"
+                };
                 let hint = "stop the container before removing or force remove";
                 let name = &document.name;
                 return Err(Error::conflict(format!(
@@ -182,7 +211,8 @@ impl Engine {
             }
             _ => {}
         }
-        self.store.remove_document(DocumentKind::Container, document.id.as_str())?;
+        self.store
+            .remove_document(DocumentKind::Container, document.id.as_str())?;
         self.containers.forget(&document.id);
         self.namespace.release(&document.name);
         self.tell_container("destroy", &document, []);
@@ -198,12 +228,15 @@ impl Engine {
     pub fn prune_containers(&self, filters: &Filters) -> Result<PrunedContainers> {
         filters.only(&["label", "label!", "until"])?;
         let until = filters.get("until").iter().map(|text| {
-            when::point(text, when::now()).ok_or_else(|| Error::invalid(format!("invalid filter 'until={text}'")))
+            when::point(text, when::now())
+                .ok_or_else(|| Error::invalid(format!("invalid filter 'until={text}'")))
         });
         let until = until.collect::<Result<Vec<_>>>()?.into_iter().min();
         let mut pruned = PrunedContainers::default();
         for live in self.containers.all() {
-            let Some(_working) = live.work.try_lock() else { continue };
+            let Some(_working) = live.work.try_lock() else {
+                continue;
+            };
             let document = live.document();
             let labels = document.config.labels.clone().unwrap_or_default();
             let spared = document.state.phase.is_active()

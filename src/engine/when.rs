@@ -29,7 +29,9 @@ pub fn rfc3339(time: Nanos) -> String {
 
 /// RFC 3339 with nine digits always: docker's log time stamps.
 pub fn rfc3339_full(time: Nanos) -> String {
-    DateTimePrinter::new().precision(Some(9)).timestamp_to_string(&stamp(time))
+    DateTimePrinter::new()
+        .precision(Some(9))
+        .timestamp_to_string(&stamp(time))
 }
 
 /// The time that docker gives for "never".
@@ -50,7 +52,7 @@ pub fn point(text: &str, now: Nanos) -> Option<Nanos> {
         return now.checked_sub(back);
     }
     let civil = text.parse::<jiff::civil::DateTime>().ok()?;
-    civil.to_zoned(jiff::tz::TimeZone::UTC).ok().map(|zoned| nanos(zoned.timestamp()))
+    jiff::tz::Offset::UTC.to_timestamp(civil).ok().map(nanos)
 }
 
 fn unix(text: &str) -> Option<Nanos> {
@@ -86,7 +88,9 @@ pub fn duration(text: &str) -> Option<i64> {
     while !rest.is_empty() {
         let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
         let (number, after) = rest.split_at(digits);
-        let letters = after.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(after.len());
+        let letters = after
+            .find(|c: char| c.is_ascii_digit() || c == '.')
+            .unwrap_or(after.len());
         let (unit, after) = after.split_at(letters);
         let (_, scale) = UNITS.iter().find(|(name, _)| *name == unit)?;
         total = total.checked_add(scaled(number, *scale)?)?;
@@ -99,14 +103,24 @@ fn scaled(number: &str, scale: i64) -> Option<i64> {
     /// More decimals than a nanosecond's of an hour can show.
     const DECIMALS_MAX: usize = 12;
     let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
-    let whole: i64 = if whole.is_empty() { 0 } else { whole.parse().ok()? };
+    let whole: i64 = if whole.is_empty() {
+        0
+    } else {
+        whole.parse().ok()?
+    };
     let fraction = fraction.get(..fraction.len().min(DECIMALS_MAX))?;
     let mut part: i128 = 0;
     if !fraction.is_empty() {
         let divisor = 10_i128.checked_pow(u32::try_from(fraction.len()).ok()?)?;
-        part = fraction.parse::<i128>().ok()?.checked_mul(i128::from(scale))?.checked_div(divisor)?;
+        part = fraction
+            .parse::<i128>()
+            .ok()?
+            .checked_mul(i128::from(scale))?
+            .checked_div(divisor)?;
     }
-    whole.checked_mul(scale)?.checked_add(i64::try_from(part).ok()?)
+    whole
+        .checked_mul(scale)?
+        .checked_add(i64::try_from(part).ok()?)
 }
 
 #[cfg(test)]
@@ -128,15 +142,24 @@ mod tests {
     fn points_in_time_have_three_forms() {
         let now = parse("2026-11-24T00:00:00Z").unwrap();
         assert_eq!(point("1.5", now), Some(1_500_000_000));
-        assert_eq!(point("2026-11-23T00:00:00Z", now), Some(now - 86_400 * SECOND));
-        assert_eq!(point("2026-11-23T00:00:00", now), Some(now - 86_400 * SECOND));
+        assert_eq!(
+            point("2026-11-23T00:00:00Z", now),
+            Some(now - 86_400 * SECOND)
+        );
+        assert_eq!(
+            point("2026-11-23T00:00:00", now),
+            Some(now - 86_400 * SECOND)
+        );
         assert_eq!(point("24h", now), Some(now - 86_400 * SECOND));
         assert_eq!(point("yesterday", now), None);
     }
 
     #[test]
     fn times_print_with_nine_digits_or_as_few_as_needed() {
-        assert_eq!(rfc3339_full(1_500_000_000), "1970-01-01T00:00:01.500000000Z");
+        assert_eq!(
+            rfc3339_full(1_500_000_000),
+            "1970-01-01T00:00:01.500000000Z"
+        );
         assert_eq!(rfc3339(1_500_000_000), "1970-01-01T00:00:01.5Z");
         assert_eq!(rfc3339(SECOND), "1970-01-01T00:00:01Z");
     }

@@ -3,7 +3,7 @@
 use super::error::{Error, Result};
 
 /// Splits at blanks outside of quotes. Quotes stay in the word; [`expand`] takes them off.
-pub fn split(line: &str) -> Result<Vec<String>> {
+pub(crate) fn split(line: &str) -> Result<Vec<String>> {
     let mut words = Vec::new();
     let mut word = String::new();
     let mut quote: Option<char> = None;
@@ -31,7 +31,9 @@ pub fn split(line: &str) -> Result<Vec<String>> {
         }
     }
     if quote.is_some() {
-        return Err(Error::invalid(format!("unexpected end of statement while looking for a matching quote: {line}")));
+        return Err(Error::invalid(format!(
+            "unexpected end of statement while looking for a matching quote: {line}"
+        )));
     }
     if !word.is_empty() {
         words.push(word);
@@ -40,7 +42,7 @@ pub fn split(line: &str) -> Result<Vec<String>> {
 }
 
 /// Takes quotes and escapes off and replaces `$NAME`, `${NAME}`, `${NAME:-word}` and `${NAME:+word}` from `env`.
-pub fn expand(word: &str, env: &[String]) -> Result<String> {
+pub(crate) fn expand(word: &str, env: &[String]) -> Result<String> {
     let mut out = String::with_capacity(word.len());
     let mut quote: Option<char> = None;
     let mut rest = word;
@@ -70,7 +72,9 @@ pub fn expand(word: &str, env: &[String]) -> Result<String> {
 }
 
 fn look_up<'a>(name: &str, env: &'a [String]) -> Option<&'a str> {
-    env.iter().rev().find_map(|entry| entry.strip_prefix(name)?.strip_prefix('='))
+    env.iter()
+        .rev()
+        .find_map(|entry| entry.strip_prefix(name)?.strip_prefix('='))
 }
 
 fn is_name(c: char) -> bool {
@@ -87,7 +91,11 @@ fn variable<'a>(rest: &'a str, env: &[String]) -> Result<(String, &'a str)> {
         }
         return Ok((look_up(name, env).unwrap_or_default().to_owned(), after));
     };
-    let bad = || Error::invalid(format!("failed to process \"${rest}\": syntax error: missing '}}'"));
+    let bad = || {
+        Error::invalid(format!(
+            "failed to process \"${rest}\": syntax error: missing '}}'"
+        ))
+    };
     let (inner, after) = braced.split_once('}').ok_or_else(bad)?;
     let end = inner.find(|c| !is_name(c)).unwrap_or(inner.len());
     let (name, modifier) = inner.split_at(end);
@@ -97,7 +105,11 @@ fn variable<'a>(rest: &'a str, env: &[String]) -> Result<(String, &'a str)> {
         _ if modifier.is_empty() && !name.is_empty() => value.unwrap_or_default().to_owned(),
         (Some(":-"), Some(word)) => set.map_or_else(|| expand(word, env), |v| Ok(v.to_owned()))?,
         (Some(":+"), Some(word)) => set.map_or_else(|| Ok(String::new()), |_| expand(word, env))?,
-        _ => return Err(Error::invalid(format!("failed to process \"${{{inner}}}\": unsupported modifier"))),
+        _ => {
+            return Err(Error::invalid(format!(
+                "failed to process \"${{{inner}}}\": unsupported modifier"
+            )));
+        }
     };
     Ok((text, after))
 }
@@ -134,7 +146,11 @@ mod tests {
     #[test]
     fn variables_expand_outside_of_single_quotes() {
         let env = ["A=1".to_owned(), "E=".to_owned()];
-        let all = expand(r#"$A ${A}x "$A" '$A' \$A ${N:-d} ${E:-e} ${A:+y} ${N:+z} $N$"#, &env).unwrap();
+        let all = expand(
+            r#"$A ${A}x "$A" '$A' \$A ${N:-d} ${E:-e} ${A:+y} ${N:+z} $N$"#,
+            &env,
+        )
+        .unwrap();
         assert_eq!(all, "1 1x 1 $A $A d e y  $");
         assert!(expand("${A", &env).is_err());
         assert!(expand("${A%x}", &env).is_err());

@@ -47,7 +47,9 @@ pub(crate) type Outcome = Result<Answer, Error>;
 fn with(status: StatusCode, content_type: &'static str, body: Body) -> Response<Body> {
     let mut response = Response::new(body);
     *response.status_mut() = status;
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
     response
 }
 
@@ -71,11 +73,6 @@ pub(crate) fn status(status: StatusCode) -> Answer {
     response.into()
 }
 
-/// Text.
-pub(crate) fn text(body: &'static str) -> Answer {
-    with(StatusCode::OK, "text/plain; charset=utf-8", Body::from(body)).into()
-}
-
 /// An error, as docker tells it.
 pub(crate) fn error(error: &Error) -> Response<Body> {
     let status = match error.fault() {
@@ -92,7 +89,10 @@ pub(crate) fn error(error: &Error) -> Response<Body> {
         *response.status_mut() = status;
         return response;
     }
-    let mut bytes = serde_json::to_vec(&api::ErrorBody { message: chain(error) }).unwrap_or_default();
+    let mut bytes = serde_json::to_vec(&api::ErrorBody {
+        message: chain(error),
+    })
+    .unwrap_or_default();
     bytes.push(b'\n');
     with(status, "application/json", Body::from(bytes))
 }
@@ -125,8 +125,12 @@ pub(crate) fn pipe() -> (mpsc::Sender<Bytes>, mpsc::Receiver<Bytes>) {
 }
 
 /// The chunks that come out of a pipe.
-pub(crate) fn chunks(from: mpsc::Receiver<Bytes>) -> impl Stream<Item = Result<Bytes, std::io::Error>> {
-    stream::unfold(from, |mut from| async move { from.recv().await.map(|chunk| (Ok(chunk), from)) })
+pub(crate) fn chunks(
+    from: mpsc::Receiver<Bytes>,
+) -> impl Stream<Item = Result<Bytes, std::io::Error>> {
+    stream::unfold(from, |mut from| async move {
+        from.recv().await.map(|chunk| (Ok(chunk), from))
+    })
 }
 
 /// A streamed body. Its headers are sent at once, whenever its first chunk comes.

@@ -7,6 +7,7 @@ use axum::body::{Body, BodyDataStream};
 use axum::http::{HeaderMap, Method};
 use bytes::Bytes;
 use futures_util::StreamExt;
+use parking_lot::Mutex;
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
 
@@ -37,7 +38,8 @@ pub(crate) struct Call {
     pub headers: HeaderMap,
     /// The process at the other end, if the kernel tells.
     pub peer: Option<i32>,
-    body: Body,
+    /// Only ever taken whole; the lock is what makes a request fit to be shared while work is awaited.
+    body: Mutex<Body>,
 }
 
 impl Call {
@@ -58,7 +60,7 @@ impl Call {
             params: Params::parse(parts.uri.query().unwrap_or_default()),
             headers: parts.headers.clone(),
             peer,
-            body,
+            body: Mutex::new(body),
         })
     }
 
@@ -75,22 +77,28 @@ impl Call {
     pub(crate) async fn json<T: DeserializeOwned>(&mut self) -> Result<T, Error> {
         let bytes = self.bytes().await?;
         if bytes.is_empty() {
-            return Err(Error::invalid("invalid JSON: got EOF while reading request body"));
+            return Err(Error::invalid(
+                "invalid JSON: got EOF while reading request body",
+            ));
         }
-        serde_json::from_slice(&bytes).map_err(|error| Error::invalid(format!("invalid JSON: {error}")))
+        serde_json::from_slice(&bytes)
+            .map_err(|error| Error::invalid(format!("invalid JSON: {error}")))
     }
 
     /// Reads a JSON body that may be missing.
-    pub(crate) async fn json_or_default<T: DeserializeOwned + Default>(&mut self) -> Result<T, Error> {
+    pub(crate) async fn json_or_default<T: DeserializeOwned + Default>(
+        &mut self,
+    ) -> Result<T, Error> {
         let bytes = self.bytes().await?;
         if bytes.is_empty() {
             return Ok(T::default());
         }
-        serde_json::from_slice(&bytes).map_err(|error| Error::invalid(format!("invalid JSON: {error}")))
+        serde_json::from_slice(&bytes)
+            .map_err(|error| Error::invalid(format!("invalid JSON: {error}")))
     }
 
     async fn bytes(&mut self) -> Result<Bytes, Error> {
-        let body = std::mem::take(&mut self.body);
+        let body = std::mem::take(self.body.get_mut());
         axum::body::to_bytes(body, JSON_BYTES_MAX)
             .await
             .map_err(|error| Error::invalid(format!("cannot read the request's body: {error}")))
@@ -98,10 +106,13 @@ impl Call {
 
     /// The body as a blocking reader, for an archive of any length.
     pub(crate) fn reader(&mut self) -> BodyReader {
-        let body = std::mem::take(&mut self.body).into_data_stream();
+        let body = std::mem::take(self.body.get_mut()).into_data_stream();
         let (to, from) = mpsc::channel(CHUNKS_AHEAD);
         tokio::spawn(forward(body, to));
-        BodyReader { from, chunk: Bytes::new() }
+        BodyReader {
+            from,
+            chunk: Bytes::new(),
+        }
     }
 }
 

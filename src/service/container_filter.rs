@@ -7,12 +7,33 @@ use crate::runtime::spec::Network;
 
 /// The keys that are understood.
 const KEYS: &[&str] = &[
-    "ancestor", "before", "exited", "expose", "health", "id", "is-task", "isolation", "label", "name", "network",
-    "publish", "since", "status", "volume",
+    "ancestor",
+    "before",
+    "exited",
+    "expose",
+    "health",
+    "id",
+    "is-task",
+    "isolation",
+    "label",
+    "name",
+    "network",
+    "publish",
+    "since",
+    "status",
+    "volume",
 ];
 
 /// The states that docker knows.
-const STATES: &[&str] = &["created", "restarting", "running", "removing", "paused", "exited", "dead"];
+const STATES: &[&str] = &[
+    "created",
+    "restarting",
+    "running",
+    "removing",
+    "paused",
+    "exited",
+    "dead",
+];
 
 /// A list's filters, looked up once.
 pub(crate) struct Wanted<'a> {
@@ -26,23 +47,39 @@ pub(crate) struct Wanted<'a> {
 impl<'a> Wanted<'a> {
     pub(crate) fn new(engine: &Engine, filters: &'a Filters) -> Result<Wanted<'a>, Error> {
         filters.only(KEYS)?;
-        if let Some(state) = filters.get("status").iter().find(|state| !STATES.contains(&state.as_str())) {
+        if let Some(state) = filters
+            .get("status")
+            .iter()
+            .find(|state| !STATES.contains(&state.as_str()))
+        {
             let states = STATES.join(", ");
             return Err(Error::invalid(format!(
                 "invalid filter 'status={state}': invalid value for state ({state}): must be one of {states}"
             )));
         }
         let code = |text: &String| {
-            text.parse().map_err(|_| Error::invalid(format!("invalid filter 'exited={text}'")))
+            text.parse()
+                .map_err(|_| Error::invalid(format!("invalid filter 'exited={text}'")))
         };
         let created = |key: &str| -> Result<Vec<i64>, Error> {
-            filters.get(key).iter().map(|name| Ok(engine.container(name)?.created)).collect()
+            filters
+                .get(key)
+                .iter()
+                .map(|name| Ok(engine.container(name)?.created))
+                .collect()
         };
         // An ancestor that is not there has no descendants.
-        let ancestors = filters.get("ancestor").iter().filter_map(|name| engine.find_image(name).ok());
+        let ancestors = filters
+            .get("ancestor")
+            .iter()
+            .filter_map(|name| engine.find_image(name).ok());
         Ok(Wanted {
             filters,
-            exited: filters.get("exited").iter().map(code).collect::<Result<_, _>>()?,
+            exited: filters
+                .get("exited")
+                .iter()
+                .map(code)
+                .collect::<Result<_, _>>()?,
             before: created("before")?.into_iter().min(),
             since: created("since")?.into_iter().max(),
             ancestors: ancestors.map(|found| found.image.id).collect(),
@@ -62,16 +99,29 @@ impl<'a> Wanted<'a> {
             Network::None => "none",
         };
         let exposed = |wanted: &str| {
-            let wanted = if wanted.contains('/') { wanted.to_owned() } else { format!("{wanted}/tcp") };
-            config.exposed_ports.as_ref().is_some_and(|ports| ports.contains_key(&wanted))
+            let wanted = if wanted.contains('/') {
+                wanted.to_owned()
+            } else {
+                format!("{wanted}/tcp")
+            };
+            config
+                .exposed_ports
+                .as_ref()
+                .is_some_and(|ports| ports.contains_key(&wanted))
         };
         let mounted = |wanted: &str| {
-            container.shown_mounts().iter().any(|mount| mount.target == wanted || mount.source == wanted)
+            container
+                .shown_mounts()
+                .iter()
+                .any(|mount| mount.target == wanted || mount.source == wanted)
         };
         any("id", &|wanted| pattern(wanted, container.id.as_str()))
-            && any("name", &|wanted| pattern(wanted, &container.name) || pattern(wanted, &format!("/{}", container.name)))
+            && any("name", &|wanted| {
+                pattern(wanted, &container.name) || pattern(wanted, &format!("/{}", container.name))
+            })
             && filters.labels_match("label", config.labels.as_ref().unwrap_or(&empty))
-            && (self.exited.is_empty() || state.phase == Phase::Exited && self.exited.contains(&state.exit_code))
+            && (self.exited.is_empty()
+                || state.phase == Phase::Exited && self.exited.contains(&state.exit_code))
             && any("status", &|wanted| wanted == state.phase.word())
             && any("health", &|wanted| wanted == "none")
             && any("is-task", &|wanted| matches!(wanted, "false" | "0"))
@@ -87,8 +137,12 @@ impl<'a> Wanted<'a> {
 
 /// docker takes a regular expression; of that only the anchors and plain text are understood, which is what is used.
 fn pattern(wanted: &str, text: &str) -> bool {
-    let (start, wanted) = wanted.strip_prefix('^').map_or((false, wanted), |rest| (true, rest));
-    let (end, wanted) = wanted.strip_suffix('$').map_or((false, wanted), |rest| (true, rest));
+    let (start, wanted) = wanted
+        .strip_prefix('^')
+        .map_or((false, wanted), |rest| (true, rest));
+    let (end, wanted) = wanted
+        .strip_suffix('$')
+        .map_or((false, wanted), |rest| (true, rest));
     match (start, end) {
         (true, true) => text == wanted,
         (true, false) => text.starts_with(wanted),

@@ -23,9 +23,20 @@ pub(crate) enum Sizes {
 
 pub(crate) async fn list(call: Call) -> Outcome {
     let filters = call.params.filters()?;
-    let limit = call.params.number::<i64>("limit")?.and_then(|limit| usize::try_from(limit).ok()).filter(|n| *n > 0);
-    let all = call.params.flag("all", false) || limit.is_some() || filters.has("status") || filters.has("exited");
-    let sizes = if call.params.flag("size", false) { Sizes::Counted } else { Sizes::Skipped };
+    let limit = call
+        .params
+        .number::<i64>("limit")?
+        .and_then(|limit| usize::try_from(limit).ok())
+        .filter(|n| *n > 0);
+    let all = call.params.flag("all", false)
+        || limit.is_some()
+        || filters.has("status")
+        || filters.has("exited");
+    let sizes = if call.params.flag("size", false) {
+        Sizes::Counted
+    } else {
+        Sizes::Skipped
+    };
     let rows = call
         .work(move |engine| {
             let filter = container_filter::Wanted::new(engine, &filters)?;
@@ -33,17 +44,30 @@ pub(crate) async fn list(call: Call) -> Outcome {
                 (all || container.state.phase.is_active()) && filter.takes(engine, container)
             };
             let containers = engine.containers();
-            let rows = containers.iter().filter(|container| shown(container)).take(limit.unwrap_or(usize::MAX));
-            rows.map(|container| summary(engine, container, sizes)).collect::<Result<Vec<_>, _>>()
+            let rows = containers
+                .iter()
+                .filter(|container| shown(container))
+                .take(limit.unwrap_or(usize::MAX));
+            rows.map(|container| summary(engine, container, sizes))
+                .collect::<Result<Vec<_>, _>>()
         })
         .await?;
     answer::json(&rows)
 }
 
 /// One row of a list.
-pub(crate) fn summary(engine: &Engine, container: &Container, sizes: Sizes) -> Result<api::ContainerSummary, Error> {
+pub(crate) fn summary(
+    engine: &Engine,
+    container: &Container,
+    sizes: Sizes,
+) -> Result<api::ContainerSummary, Error> {
     let config = &container.config;
-    let words = config.entrypoint.iter().chain(&config.cmd).flatten().filter(|word| !word.is_empty());
+    let words = config
+        .entrypoint
+        .iter()
+        .chain(&config.cmd)
+        .flatten()
+        .filter(|word| !word.is_empty());
     let command: Vec<&str> = words.map(String::as_str).collect();
     let (size_rw, size_root_fs) = match sizes {
         Sizes::Counted => {
@@ -65,8 +89,12 @@ pub(crate) fn summary(engine: &Engine, container: &Container, sizes: Sizes) -> R
         labels: config.labels.clone().unwrap_or_default(),
         state: container.state.phase.word().to_owned(),
         status: status(container),
-        host_config: api::SummaryHostConfig { network_mode: network_word(container).to_owned() },
-        network_settings: Some(api::SummaryNetworkSettings { networks: networks(container) }),
+        host_config: api::SummaryHostConfig {
+            network_mode: network_word(container).to_owned(),
+        },
+        network_settings: Some(api::SummaryNetworkSettings {
+            networks: networks(container),
+        }),
         mounts: mounts(container),
         ..api::ContainerSummary::default()
     })
@@ -81,7 +109,10 @@ fn network_word(container: &Container) -> &'static str {
 
 fn networks(container: &Container) -> std::collections::BTreeMap<String, api::EndpointSettings> {
     let word = network_word(container);
-    let settings = api::EndpointSettings { network_id: word.to_owned(), ..api::EndpointSettings::default() };
+    let settings = api::EndpointSettings {
+        network_id: word.to_owned(),
+        ..api::EndpointSettings::default()
+    };
     [(word.to_owned(), settings)].into()
 }
 
@@ -122,15 +153,31 @@ pub(crate) async fn inspect(call: Call, name: String) -> Outcome {
     answer::json(&inspected)
 }
 
-fn inspected(engine: &Engine, container: &Container, size: bool) -> Result<api::ContainerInspect, Error> {
+fn inspected(
+    engine: &Engine,
+    container: &Container,
+    size: bool,
+) -> Result<api::ContainerInspect, Error> {
     let files = engine.container_files(&container.id);
     let shown = |path: std::path::PathBuf| {
-        if container.state.started.is_some() { path.display().to_string() } else { String::new() }
+        if container.state.started.is_some() {
+            path.display().to_string()
+        } else {
+            String::new()
+        }
     };
     let (path, args) = container.command();
     let execs = engine.execs_of(&container.id);
-    let own = if size { Some(engine.upper_bytes(container)?) } else { None };
-    let below = if size { engine.image_bytes(&container.image)? } else { 0 };
+    let own = if size {
+        Some(engine.upper_bytes(container)?)
+    } else {
+        None
+    };
+    let below = if size {
+        engine.image_bytes(&container.image)?
+    } else {
+        0
+    };
     let mut config: api::ContainerConfig = reshape(&container.config)?;
     config.hostname = container.hostname();
     Ok(api::ContainerInspect {
@@ -154,7 +201,10 @@ fn inspected(engine: &Engine, container: &Container, size: bool) -> Result<api::
         size_root_fs: own.map(|own| signed(own.saturating_add(below))),
         mounts: mounts(container),
         config,
-        network_settings: api::NetworkSettings { networks: networks(container), ..api::NetworkSettings::default() },
+        network_settings: api::NetworkSettings {
+            networks: networks(container),
+            ..api::NetworkSettings::default()
+        },
         ..api::ContainerInspect::default()
     })
 }
@@ -202,13 +252,16 @@ pub(crate) async fn remove(call: Call, name: String) -> Outcome {
         return Err(Error::unsupported("nacre has no links between containers"));
     }
     let force = call.params.flag("force", false);
-    call.work(move |engine| engine.remove_container(&name, force)).await?;
+    call.work(move |engine| engine.remove_container(&name, force))
+        .await?;
     route::done()
 }
 
 pub(crate) async fn prune(call: Call) -> Outcome {
     let filters = call.params.filters()?;
-    let pruned = call.work(move |engine| engine.prune_containers(&filters)).await?;
+    let pruned = call
+        .work(move |engine| engine.prune_containers(&filters))
+        .await?;
     answer::json(&api::ContainersPruneResponse {
         containers_deleted: (!pruned.ids.is_empty()).then_some(pruned.ids),
         space_reclaimed: pruned.bytes,
@@ -249,5 +302,8 @@ pub(crate) async fn commit(mut call: Call) -> Outcome {
         config,
     };
     let id = call.work(move |engine| engine.commit(request)).await?;
-    answer::json_with(StatusCode::CREATED, &api::CommitResponse { id: id.to_string() })
+    answer::json_with(
+        StatusCode::CREATED,
+        &api::CommitResponse { id: id.to_string() },
+    )
 }

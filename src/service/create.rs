@@ -11,7 +11,9 @@ use super::call::Call;
 use super::images::reshape;
 use crate::engine::{Create, Error, Host, clean_path};
 use crate::registry::Platform;
-use crate::runtime::spec::{Access, MountSource, MountSpec, Network, Rlimit, Seccomp, Security, SystemPaths};
+use crate::runtime::spec::{
+    Access, MountSource, MountSpec, Network, Rlimit, Seccomp, Security, SystemPaths,
+};
 
 pub(crate) async fn create(mut call: Call) -> Outcome {
     let name = call.params.some("name").map(str::to_owned);
@@ -25,12 +27,25 @@ pub(crate) async fn create(mut call: Call) -> Outcome {
     let host = host(&mut host_config, &mut warnings)?;
     let config = reshape(&request.config)?;
     let as_asked = serde_json::to_value(&host_config);
-    let host_config = as_asked.map_err(|e| Error::broken(format!("cannot keep the host configuration: {e}")))?;
-    let create = Create { name, config, host, host_config, platform };
-    let id = call.work(move |engine| engine.create_container(create)).await?;
+    let host_config =
+        as_asked.map_err(|e| Error::broken(format!("cannot keep the host configuration: {e}")))?;
+    let create = Create {
+        name,
+        config,
+        host,
+        host_config,
+        platform,
+    };
+    let (id, foreign) = call
+        .work(move |engine| engine.create_container(create))
+        .await?;
+    warnings.extend(foreign);
     answer::json_with(
         StatusCode::CREATED,
-        &api::ContainerCreateResponse { id: id.to_string(), warnings },
+        &api::ContainerCreateResponse {
+            id: id.to_string(),
+            warnings,
+        },
     )
 }
 
@@ -46,7 +61,11 @@ fn host(asked: &mut HostConfig, warnings: &mut Vec<String>) -> Result<Host, Erro
         mounts.push(parse_mount(mount)?);
     }
     for (target, options) in asked.tmpfs.iter().flatten() {
-        let options = options.split(',').filter(|option| !option.is_empty()).map(str::to_owned).collect();
+        let options = options
+            .split(',')
+            .filter(|option| !option.is_empty())
+            .map(str::to_owned)
+            .collect();
         mounts.push(MountSpec {
             target: absolute(target)?,
             source: MountSource::Tmpfs(options),
@@ -59,7 +78,9 @@ fn host(asked: &mut HostConfig, warnings: &mut Vec<String>) -> Result<Host, Erro
     if asked.restart_policy.name.is_empty() {
         "no".clone_into(&mut asked.restart_policy.name);
     }
-    let [rows, columns] = asked.console_size.map(|n| u16::try_from(n).unwrap_or(u16::MAX));
+    let [rows, columns] = asked
+        .console_size
+        .map(|n| u16::try_from(n).unwrap_or(u16::MAX));
     Ok(Host {
         network,
         mounts,
@@ -67,7 +88,9 @@ fn host(asked: &mut HostConfig, warnings: &mut Vec<String>) -> Result<Host, Erro
         auto_remove: asked.auto_remove,
         security: security(asked)?,
         rlimits: rlimits(asked)?,
-        shm_bytes: u64::try_from(asked.shm_size).ok().filter(|bytes| *bytes > 0),
+        shm_bytes: u64::try_from(asked.shm_size)
+            .ok()
+            .filter(|bytes| *bytes > 0),
         groups: asked.group_add.clone().unwrap_or_default(),
         extra_hosts: asked.extra_hosts.clone().unwrap_or_default(),
         dns: asked.dns.clone().unwrap_or_default(),
@@ -83,11 +106,17 @@ fn network(asked: &mut HostConfig, warnings: &mut Vec<String>) -> Result<Network
         "none" => Network::None,
         "host" => Network::Host,
         "" | "default" | "bridge" => {
-            warnings.push("nacre has no bridge network yet: the container uses the host's network".to_owned());
+            warnings.push(
+                "nacre has no bridge network yet: the container uses the host's network".to_owned(),
+            );
             "host".clone_into(&mut asked.network_mode);
             Network::Host
         }
-        other => return Err(Error::not_found(format!("network {other} not found: nacre knows \"host\" and \"none\""))),
+        other => {
+            return Err(Error::not_found(format!(
+                "network {other} not found: nacre knows \"host\" and \"none\""
+            )));
+        }
     };
     if asked.publish_all_ports || !asked.port_bindings.is_empty() {
         warnings.push("Published ports are discarded when using host network mode".to_owned());
@@ -98,30 +127,68 @@ fn network(asked: &mut HostConfig, warnings: &mut Vec<String>) -> Result<Network
 /// Limits that are not applied would be promises: they are told, and what would change the container's meaning is refused.
 fn check_limits(asked: &HostConfig, warnings: &mut Vec<String>) -> Result<(), Error> {
     let ignored = [
-        (asked.memory > 0 || asked.memory_swap > 0 || asked.memory_reservation > 0, "memory limits"),
-        (asked.nano_cpus > 0 || asked.cpu_quota > 0 || asked.cpu_shares > 0, "processor limits"),
-        (!asked.cpuset_cpus.is_empty() || !asked.cpuset_mems.is_empty(), "processor sets"),
-        (asked.pids_limit.is_some_and(|limit| limit > 0), "process limits"),
+        (
+            asked.memory > 0 || asked.memory_swap > 0 || asked.memory_reservation > 0,
+            "memory limits",
+        ),
+        (
+            asked.nano_cpus > 0 || asked.cpu_quota > 0 || asked.cpu_shares > 0,
+            "processor limits",
+        ),
+        (
+            !asked.cpuset_cpus.is_empty() || !asked.cpuset_mems.is_empty(),
+            "processor sets",
+        ),
+        (
+            asked.pids_limit.is_some_and(|limit| limit > 0),
+            "process limits",
+        ),
         (asked.oom_score_adj != 0, "--oom-score-adj"),
         (asked.init == Some(true), "--init"),
-        (asked.sysctls.as_ref().is_some_and(|all| !all.is_empty()), "--sysctl"),
-        (!matches!(asked.restart_policy.name.as_str(), "" | "no"), "restart policies"),
-        (!matches!(asked.log_config.driver.as_str(), "" | "json-file"), "log drivers other than json-file"),
+        (
+            asked.sysctls.as_ref().is_some_and(|all| !all.is_empty()),
+            "--sysctl",
+        ),
+        (
+            !matches!(asked.restart_policy.name.as_str(), "" | "no"),
+            "restart policies",
+        ),
+        (
+            !matches!(asked.log_config.driver.as_str(), "" | "json-file"),
+            "log drivers other than json-file",
+        ),
     ];
     let ignored = ignored.iter().filter(|(given, _)| *given);
     warnings.extend(ignored.map(|(_, what)| format!("nacre does not apply {what} yet: ignored")));
     let shared = |mode: &String| !matches!(mode.as_str(), "" | "private" | "shareable" | "default");
     let refused = [
-        (asked.devices.as_ref().is_some_and(|all| !all.is_empty()), "devices"),
-        (asked.volumes_from.as_ref().is_some_and(|all| !all.is_empty()), "volumes of other containers"),
-        (asked.links.as_ref().is_some_and(|all| !all.is_empty()), "links between containers"),
+        (
+            asked.devices.as_ref().is_some_and(|all| !all.is_empty()),
+            "devices",
+        ),
+        (
+            asked
+                .volumes_from
+                .as_ref()
+                .is_some_and(|all| !all.is_empty()),
+            "volumes of other containers",
+        ),
+        (
+            asked.links.as_ref().is_some_and(|all| !all.is_empty()),
+            "links between containers",
+        ),
         (shared(&asked.pid_mode), "shared process namespaces"),
         (shared(&asked.ipc_mode), "shared IPC namespaces"),
         (shared(&asked.uts_mode), "shared host names"),
-        (!matches!(asked.userns_mode.as_str(), "" | "host"), "user namespaces"),
+        (
+            !matches!(asked.userns_mode.as_str(), "" | "host"),
+            "user namespaces",
+        ),
     ];
     match refused.iter().find(|(given, _)| *given) {
-        Some((_, what)) => Err(Error::unsupported(format!("nacre does not support {what} yet"))),
+        Some((_, what)) => Err(Error::unsupported(format!(
+            "nacre does not support {what} yet"
+        ))),
         None => Ok(()),
     }
 }
@@ -132,8 +199,16 @@ fn parse_bind(bind: &str) -> Result<MountSpec, Error> {
     let (source, target, options) = match parts.as_slice() {
         [source, target] => (*source, *target, ""),
         [source, target, options] => (*source, *target, *options),
-        [_] => return Err(Error::invalid(format!("invalid volume specification: '{bind}'"))),
-        _ => return Err(Error::invalid(format!("invalid spec: {bind}: too many colons"))),
+        [_] => {
+            return Err(Error::invalid(format!(
+                "invalid volume specification: '{bind}'"
+            )));
+        }
+        _ => {
+            return Err(Error::invalid(format!(
+                "invalid spec: {bind}: too many colons"
+            )));
+        }
     };
     if !source.starts_with('/') {
         return Err(Error::unsupported(format!(
@@ -144,26 +219,48 @@ fn parse_bind(bind: &str) -> Result<MountSpec, Error> {
     for option in options.split(',') {
         match option {
             "ro" => access = Access::ReadOnly,
-            "" | "rw" | "z" | "Z" | "nocopy" | "rprivate" | "private" | "cached" | "delegated" | "consistent" => {}
+            "" | "rw" | "z" | "Z" | "nocopy" | "rprivate" | "private" | "cached" | "delegated"
+            | "consistent" => {}
             _ => return Err(Error::invalid(format!("invalid mode: {options}"))),
         }
     }
     // docker makes a missing source of -v, and only of -v.
-    std::fs::create_dir_all(source).or_else(|error| if Path::new(source).exists() { Ok(()) } else { Err(error) }).map_err(
-        |error| Error::invalid(format!("error while creating mount source path '{source}': {error}")),
-    )?;
-    Ok(MountSpec { target: target_path(target)?, source: MountSource::Bind(PathBuf::from(source)), access })
+    std::fs::create_dir_all(source)
+        .or_else(|error| {
+            if Path::new(source).exists() {
+                Ok(())
+            } else {
+                Err(error)
+            }
+        })
+        .map_err(|error| {
+            Error::invalid(format!(
+                "error while creating mount source path '{source}': {error}"
+            ))
+        })?;
+    Ok(MountSpec {
+        target: target_path(target)?,
+        source: MountSource::Bind(PathBuf::from(source)),
+        access,
+    })
 }
 
 /// One `--mount`.
 fn parse_mount(mount: &api::MountSpec) -> Result<MountSpec, Error> {
-    let access = if mount.read_only { Access::ReadOnly } else { Access::ReadWrite };
+    let access = if mount.read_only {
+        Access::ReadOnly
+    } else {
+        Access::ReadWrite
+    };
     let target = target_path(&mount.target)?;
     let source = match mount.kind.as_str() {
         "bind" => {
             let source = Path::new(&mount.source);
             if !source.is_absolute() {
-                return Err(Error::invalid(format!("invalid mount config for type \"bind\": invalid mount path: '{}' mount path must be absolute", mount.source)));
+                return Err(Error::invalid(format!(
+                    "invalid mount config for type \"bind\": invalid mount path: '{}' mount path must be absolute",
+                    mount.source
+                )));
             }
             if !source.exists() {
                 return Err(Error::invalid(format!(
@@ -176,26 +273,42 @@ fn parse_mount(mount: &api::MountSpec) -> Result<MountSpec, Error> {
         "tmpfs" => {
             let options = mount.tmpfs_options.as_ref();
             let number = |key: &str| options.and_then(|options| options.get(key)?.as_u64());
-            let size = number("SizeBytes").filter(|size| *size > 0).map(|size| format!("size={size}"));
-            let mode = number("Mode").filter(|mode| *mode > 0).map(|mode| format!("mode={mode:o}"));
+            let size = number("SizeBytes")
+                .filter(|size| *size > 0)
+                .map(|size| format!("size={size}"));
+            let mode = number("Mode")
+                .filter(|mode| *mode > 0)
+                .map(|mode| format!("mode={mode:o}"));
             MountSource::Tmpfs(size.into_iter().chain(mode).collect())
         }
-        other => return Err(Error::unsupported(format!("nacre has no mounts of type {other:?} yet"))),
+        other => {
+            return Err(Error::unsupported(format!(
+                "nacre has no mounts of type {other:?} yet"
+            )));
+        }
     };
-    Ok(MountSpec { target, source, access })
+    Ok(MountSpec {
+        target,
+        source,
+        access,
+    })
 }
 
 fn absolute(target: &str) -> Result<String, Error> {
     if target.starts_with('/') {
         return Ok(clean_path(target));
     }
-    Err(Error::invalid(format!("invalid mount path: '{target}' mount path must be absolute")))
+    Err(Error::invalid(format!(
+        "invalid mount path: '{target}' mount path must be absolute"
+    )))
 }
 
 fn target_path(target: &str) -> Result<String, Error> {
     let clean = absolute(target)?;
     if clean == "/" {
-        return Err(Error::invalid("invalid specification: destination can't be '/'"));
+        return Err(Error::invalid(
+            "invalid specification: destination can't be '/'",
+        ));
     }
     Ok(clean)
 }
@@ -213,10 +326,18 @@ fn security(asked: &HostConfig) -> Result<Security, Error> {
             ("no-new-privileges", "false") => security.no_new_privileges = false,
             ("seccomp", "unconfined") => security.seccomp = Seccomp::Unconfined,
             ("seccomp", "builtin") => security.seccomp = Seccomp::Default,
-            ("seccomp", _) => return Err(Error::unsupported("nacre takes no seccomp profiles yet: unconfined or builtin")),
+            ("seccomp", _) => {
+                return Err(Error::unsupported(
+                    "nacre takes no seccomp profiles yet: unconfined or builtin",
+                ));
+            }
             // Neither is set up by nacre, so that nothing confines the container anyway.
             ("apparmor" | "label" | "systempaths", _) => {}
-            _ => return Err(Error::invalid(format!("invalid --security-opt 2: {option:?}"))),
+            _ => {
+                return Err(Error::invalid(format!(
+                    "invalid --security-opt 2: {option:?}"
+                )));
+            }
         }
     }
     if asked.masked_paths.is_some() || asked.readonly_paths.is_some() {
@@ -229,14 +350,34 @@ fn security(asked: &HostConfig) -> Result<Security, Error> {
 }
 
 fn rlimits(asked: &HostConfig) -> Result<Vec<Rlimit>, Error> {
-    let value = |number: i64| if number == -1 { Some(u64::MAX) } else { u64::try_from(number).ok() };
-    let rlimit = |limit: &api::Ulimit| {
-        let bad = || Error::invalid(format!("invalid ulimit {}: {}:{}", limit.name, limit.soft, limit.hard));
-        let (soft, hard) = (value(limit.soft).ok_or_else(bad)?, value(limit.hard).ok_or_else(bad)?);
-        if soft > hard {
-            return Err(Error::invalid(format!("ulimit soft limit must be less than or equal to hard limit: {soft} > {hard}")));
+    let value = |number: i64| {
+        if number == -1 {
+            Some(u64::MAX)
+        } else {
+            u64::try_from(number).ok()
         }
-        Ok(Rlimit { name: limit.name.clone(), soft, hard })
+    };
+    let rlimit = |limit: &api::Ulimit| {
+        let bad = || {
+            Error::invalid(format!(
+                "invalid ulimit {}: {}:{}",
+                limit.name, limit.soft, limit.hard
+            ))
+        };
+        let (soft, hard) = (
+            value(limit.soft).ok_or_else(bad)?,
+            value(limit.hard).ok_or_else(bad)?,
+        );
+        if soft > hard {
+            return Err(Error::invalid(format!(
+                "ulimit soft limit must be less than or equal to hard limit: {soft} > {hard}"
+            )));
+        }
+        Ok(Rlimit {
+            name: limit.name.clone(),
+            soft,
+            hard,
+        })
     };
     asked.ulimits.iter().flatten().map(rlimit).collect()
 }
@@ -249,17 +390,28 @@ mod tests {
     #[test]
     fn binds_have_a_source_a_target_and_options() {
         let bind = parse_bind("/tmp:/data/./x:ro").unwrap();
-        assert_eq!((bind.target.as_str(), bind.access), ("/data/x", Access::ReadOnly));
+        assert_eq!(
+            (bind.target.as_str(), bind.access),
+            ("/data/x", Access::ReadOnly)
+        );
         for (bad, why) in [
             ("/tmp", "invalid volume specification: '/tmp'"),
             ("/a:/b:c:d", "invalid spec: /a:/b:c:d: too many colons"),
             ("/tmp:/", "invalid specification: destination can't be '/'"),
             ("/tmp:/x:bogus", "invalid mode: bogus"),
-            ("/tmp:x", "invalid mount path: 'x' mount path must be absolute"),
+            (
+                "/tmp:x",
+                "invalid mount path: 'x' mount path must be absolute",
+            ),
         ] {
             assert_eq!(parse_bind(bad).unwrap_err().to_string(), why, "{bad}");
         }
-        assert!(parse_bind("vol:/x").unwrap_err().to_string().contains("no named volumes"));
+        assert!(
+            parse_bind("vol:/x")
+                .unwrap_err()
+                .to_string()
+                .contains("no named volumes")
+        );
     }
 
     #[test]
@@ -268,16 +420,28 @@ mod tests {
         let host = host(&mut HostConfig::default(), &mut warnings).unwrap();
         assert_eq!(host.network, Network::Host);
         assert_eq!(warnings.len(), 1);
-        let mut asked = HostConfig { network_mode: "none".into(), ..HostConfig::default() };
+        let mut asked = HostConfig {
+            network_mode: "none".into(),
+            ..HostConfig::default()
+        };
         warnings.clear();
-        assert_eq!(super::host(&mut asked, &mut warnings).unwrap().network, Network::None);
+        assert_eq!(
+            super::host(&mut asked, &mut warnings).unwrap().network,
+            Network::None
+        );
         assert!(warnings.is_empty());
     }
 
     #[test]
     fn empty_lists_of_hidden_paths_hide_nothing_and_none_means_the_default() {
-        let mut asked = HostConfig { masked_paths: Some(vec![]), ..HostConfig::default() };
-        let wanted = SystemPaths::Exactly { masked: vec![], read_only: vec![] };
+        let mut asked = HostConfig {
+            masked_paths: Some(vec![]),
+            ..HostConfig::default()
+        };
+        let wanted = SystemPaths::Exactly {
+            masked: vec![],
+            read_only: vec![],
+        };
         assert_eq!(security(&asked).unwrap().system_paths, wanted);
         asked.masked_paths = None;
         assert_eq!(security(&asked).unwrap().system_paths, SystemPaths::Default);

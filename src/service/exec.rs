@@ -21,7 +21,11 @@ pub(crate) async fn create(mut call: Call, name: String) -> Outcome {
             groups: Vec::new(),
             tty: asked.tty,
             console_size: asked.console_size.and_then(size),
-            stdin: if asked.attach_stdin { Stdin::Once } else { Stdin::Null },
+            stdin: if asked.attach_stdin {
+                Stdin::Once
+            } else {
+                Stdin::Null
+            },
         },
         privileged: asked.privileged,
         attach: AttachRequest {
@@ -32,13 +36,18 @@ pub(crate) async fn create(mut call: Call, name: String) -> Outcome {
         },
         detach_keys: asked.detach_keys,
     };
-    let id = call.work(move |engine| engine.create_exec(&name, request)).await?;
+    let id = call
+        .work(move |engine| engine.create_exec(&name, request))
+        .await?;
     answer::json_with(StatusCode::CREATED, &api::IdResponse { id })
 }
 
 /// Height and width; none of them may be 0.
 pub(crate) fn size([rows, columns]: [u32; 2]) -> Option<ConsoleSize> {
-    let size = ConsoleSize { rows: u16::try_from(rows).ok()?, columns: u16::try_from(columns).ok()? };
+    let size = ConsoleSize {
+        rows: u16::try_from(rows).ok()?,
+        columns: u16::try_from(columns).ok()?,
+    };
     (size.rows > 0 && size.columns > 0).then_some(size)
 }
 
@@ -47,18 +56,23 @@ fn asked_size(call: &Call) -> Result<ConsoleSize, Error> {
         let missing = || Error::invalid(format!("invalid value for {key}: \"\""));
         call.params.number(key)?.ok_or_else(missing)
     };
-    Ok(ConsoleSize { rows: number("h")?, columns: number("w")? })
+    Ok(ConsoleSize {
+        rows: number("h")?,
+        columns: number("w")?,
+    })
 }
 
 pub(crate) async fn resize(call: Call, id: String) -> Outcome {
     let size = asked_size(&call)?;
-    call.work(move |engine| engine.resize_exec(&id, size)).await?;
+    call.work(move |engine| engine.resize_exec(&id, size))
+        .await?;
     Ok(answer::status(StatusCode::OK))
 }
 
 pub(crate) async fn resize_container(call: Call, name: String) -> Outcome {
     let size = asked_size(&call)?;
-    call.work(move |engine| engine.resize_container(&name, size)).await?;
+    call.work(move |engine| engine.resize_container(&name, size))
+        .await?;
     Ok(answer::status(StatusCode::OK))
 }
 

@@ -52,8 +52,13 @@ pub(crate) async fn wait(call: Call, name: String) -> Outcome {
             // The container is gone with all that knew of it.
             Err(_) => Turn::default(),
         };
-        let error = (!turn.error.is_empty()).then(|| api::WaitError { message: turn.error.clone() });
-        let answer = api::WaitResponse { error, status_code: i64::from(turn.exit_code) };
+        let error = (!turn.error.is_empty()).then(|| api::WaitError {
+            message: turn.error.clone(),
+        });
+        let answer = api::WaitResponse {
+            error,
+            status_code: i64::from(turn.exit_code),
+        };
         let mut bytes = serde_json::to_vec(&answer).map_err(std::io::Error::other)?;
         bytes.push(b'\n');
         Ok(Bytes::from(bytes))
@@ -64,7 +69,9 @@ pub(crate) async fn wait(call: Call, name: String) -> Outcome {
 pub(crate) async fn logs(call: Call, name: String) -> Outcome {
     let wanted = wanted(&call)?;
     if !wanted.stdout && !wanted.stderr {
-        return Err(Error::invalid("Bad parameters: you must choose at least one stream"));
+        return Err(Error::invalid(
+            "Bad parameters: you must choose at least one stream",
+        ));
     }
     let timestamps = call.params.flag("timestamps", false);
     let details = call.params.flag("details", false);
@@ -73,7 +80,11 @@ pub(crate) async fn logs(call: Call, name: String) -> Outcome {
         call.work(move |engine| engine.container(&name)).await?
     };
     let tty = container.config.tty;
-    let labels = if details { details_of(&container) } else { String::new() };
+    let labels = if details {
+        details_of(&container)
+    } else {
+        String::new()
+    };
     let (to, from) = answer::pipe();
     let engine = Arc::clone(&call.engine);
     let id = container.id.to_string();
@@ -83,7 +94,11 @@ pub(crate) async fn logs(call: Call, name: String) -> Outcome {
                 return if to.is_closed() { More::No } else { More::Yes };
             };
             let bytes = shown(&line, tty, timestamps, &labels);
-            if to.blocking_send(bytes).is_ok() { More::Yes } else { More::No }
+            if to.blocking_send(bytes).is_ok() {
+                More::Yes
+            } else {
+                More::No
+            }
         });
         if let Err(error) = told {
             let message = answer::chain(&error);
@@ -92,7 +107,11 @@ pub(crate) async fn logs(call: Call, name: String) -> Outcome {
         }
     });
     let multiplexed = !tty && call.version >= MULTIPLEXED_SINCE;
-    let content_type = if multiplexed { api::MULTIPLEXED_STREAM } else { api::RAW_STREAM };
+    let content_type = if multiplexed {
+        api::MULTIPLEXED_STREAM
+    } else {
+        api::RAW_STREAM
+    };
     Ok(answer::streamed(content_type, answer::chunks(from)))
 }
 
@@ -101,7 +120,8 @@ fn wanted(call: &Call) -> Result<Wanted, Error> {
     let point = |key: &str| {
         let text = call.params.some(key).filter(|text| *text != "0");
         let bad = |text: &str| Error::invalid(format!("invalid value for {key}: {text:?}"));
-        text.map(|text| when::point(text, now).ok_or_else(|| bad(text))).transpose()
+        text.map(|text| when::point(text, now).ok_or_else(|| bad(text)))
+            .transpose()
     };
     Ok(Wanted {
         stdout: call.params.flag("stdout", false),
@@ -116,10 +136,24 @@ fn wanted(call: &Call) -> Result<Wanted, Error> {
 
 /// docker's --details: the labels and variables that the log driver was asked to add. json-file adds none by default.
 fn details_of(container: &crate::engine::Container) -> String {
-    let asked = container.host_config.pointer("/LogConfig/Config/labels").and_then(serde_json::Value::as_str);
-    let wanted: Vec<&str> = asked.unwrap_or_default().split(',').filter(|key| !key.is_empty()).collect();
-    let labels = container.config.labels.iter().flatten().filter(|(key, _)| wanted.contains(&key.as_str()));
-    let pairs: Vec<String> = labels.map(|(key, value)| format!("{key}={value}")).collect();
+    let asked = container
+        .host_config
+        .pointer("/LogConfig/Config/labels")
+        .and_then(serde_json::Value::as_str);
+    let wanted: Vec<&str> = asked
+        .unwrap_or_default()
+        .split(',')
+        .filter(|key| !key.is_empty())
+        .collect();
+    let labels = container
+        .config
+        .labels
+        .iter()
+        .flatten()
+        .filter(|(key, _)| wanted.contains(&key.as_str()));
+    let pairs: Vec<String> = labels
+        .map(|(key, value)| format!("{key}={value}"))
+        .collect();
     format!("{} ", pairs.join(","))
 }
 
@@ -135,13 +169,19 @@ fn shown(line: &Line, tty: bool, timestamps: bool, details: &str) -> Bytes {
         Stream::Stdout => StreamKind::Stdout,
         Stream::Stderr => StreamKind::Stderr,
     };
-    if tty { Bytes::from(text) } else { frame(kind, &text) }
+    if tty {
+        Bytes::from(text)
+    } else {
+        frame(kind, &text)
+    }
 }
 
 /// One frame of a multiplexed stream.
 pub(crate) fn frame(kind: StreamKind, payload: &[u8]) -> Bytes {
     let len = u32::try_from(payload.len()).unwrap_or(u32::MAX);
-    let payload = payload.get(..usize::try_from(len).unwrap_or(usize::MAX)).unwrap_or(payload);
+    let payload = payload
+        .get(..usize::try_from(len).unwrap_or(usize::MAX))
+        .unwrap_or(payload);
     Bytes::from([&api::frame_header(kind, len)[..], payload].concat())
 }
 
@@ -151,18 +191,41 @@ mod tests {
 
     #[test]
     fn conditions_are_met_by_the_right_turn() {
-        let running = Turn { active: true, exits: 1, ..Turn::default() };
-        let ended = Turn { active: false, exits: 2, ..Turn::default() };
-        let gone = Turn { gone: true, ..ended.clone() };
-        assert!(!Condition::NotRunning.is_met(&running, 1) && Condition::NotRunning.is_met(&ended, 2));
+        let running = Turn {
+            active: true,
+            exits: 1,
+            ..Turn::default()
+        };
+        let ended = Turn {
+            active: false,
+            exits: 2,
+            ..Turn::default()
+        };
+        let gone = Turn {
+            gone: true,
+            ..ended.clone()
+        };
+        assert!(
+            !Condition::NotRunning.is_met(&running, 1) && Condition::NotRunning.is_met(&ended, 2)
+        );
         assert!(!Condition::NextExit.is_met(&running, 1) && Condition::NextExit.is_met(&ended, 1));
         assert!(!Condition::Removed.is_met(&ended, 1) && Condition::Removed.is_met(&gone, 1));
     }
 
     #[test]
     fn a_line_without_a_terminal_is_framed() {
-        let line = Line { stream: Stream::Stderr, time: 0, text: b"hi\n".to_vec() };
-        assert_eq!(&shown(&line, false, false, "")[..], b"\x02\0\0\0\0\0\0\x03hi\n");
-        assert_eq!(&shown(&line, true, true, "")[..], b"1970-01-01T00:00:00.000000000Z hi\n");
+        let line = Line {
+            stream: Stream::Stderr,
+            time: 0,
+            text: b"hi\n".to_vec(),
+        };
+        assert_eq!(
+            &shown(&line, false, false, "")[..],
+            b"\x02\0\0\0\0\0\0\x03hi\n"
+        );
+        assert_eq!(
+            &shown(&line, true, true, "")[..],
+            b"1970-01-01T00:00:00.000000000Z hi\n"
+        );
     }
 }

@@ -22,8 +22,13 @@ pub(crate) async fn list(call: Call) -> Outcome {
         filters.add("reference", pattern);
     }
     let all = call.params.flag("all", false);
-    let listed = call.work(move |engine| engine.list_images(&filters, all)).await?;
-    let rows: Vec<api::ImageSummary> = listed.iter().map(|image| summary(image, call.version)).collect();
+    let listed = call
+        .work(move |engine| engine.list_images(&filters, all))
+        .await?;
+    let rows: Vec<api::ImageSummary> = listed
+        .iter()
+        .map(|image| summary(image, call.version))
+        .collect();
     answer::json(&rows)
 }
 
@@ -73,7 +78,11 @@ fn inspected(image: &nacre_store::Image, version: ApiVersion) -> Result<api::Ima
         repo_tags: familiar(&image::tags(image)),
         repo_digests: familiar(&image::digests(image)),
         parent: image.parent.map(|id| id.to_string()).unwrap_or_default(),
-        comment: config.history().last().and_then(|step| step.comment.clone()).unwrap_or_default(),
+        comment: config
+            .history()
+            .last()
+            .and_then(|step| step.comment.clone())
+            .unwrap_or_default(),
         created: created.map(when::rfc3339).unwrap_or_default(),
         docker_version: config.text("docker_version").to_owned(),
         author: config.text("author").to_owned(),
@@ -87,15 +96,24 @@ fn inspected(image: &nacre_store::Image, version: ApiVersion) -> Result<api::Ima
         graph_driver: graph_driver(),
         root_fs: api::RootFs {
             kind: "layers".to_owned(),
-            layers: image.layers.iter().map(|layer| layer.diff.to_string()).collect(),
+            layers: image
+                .layers
+                .iter()
+                .map(|layer| layer.diff.to_string())
+                .collect(),
         },
-        metadata: api::ImageMetadata { last_tag_time: when::rfc3339(image.tagged_at) },
+        metadata: api::ImageMetadata {
+            last_tag_time: when::rfc3339(image.tagged_at),
+        },
     })
 }
 
 /// nacre stands where docker names its storage driver.
 pub(crate) fn graph_driver() -> api::GraphDriver {
-    api::GraphDriver { data: None, name: "nacre".to_owned() }
+    api::GraphDriver {
+        data: None,
+        name: "nacre".to_owned(),
+    }
 }
 
 /// One shape of the same fields as another: both follow docker's names.
@@ -110,7 +128,9 @@ pub(crate) async fn history(call: Call, name: String) -> Outcome {
         comment: step.comment.clone(),
         created: step.created,
         created_by: step.created_by.clone(),
-        id: step.image.map_or_else(|| "<missing>".to_owned(), |id| id.to_string()),
+        id: step
+            .image
+            .map_or_else(|| "<missing>".to_owned(), |id| id.to_string()),
         size: signed(step.bytes),
         tags: (!step.tags.is_empty()).then(|| step.tags.clone()),
     };
@@ -118,32 +138,44 @@ pub(crate) async fn history(call: Call, name: String) -> Outcome {
 }
 
 pub(crate) async fn tag(call: Call, name: String) -> Outcome {
-    let (repository, tag) = (call.params.text("repo").to_owned(), call.params.text("tag").to_owned());
-    call.work(move |engine| engine.tag(&name, &repository, &tag)).await?;
+    let (repository, tag) = (
+        call.params.text("repo").to_owned(),
+        call.params.text("tag").to_owned(),
+    );
+    call.work(move |engine| engine.tag(&name, &repository, &tag))
+        .await?;
     Ok(answer::status(StatusCode::CREATED))
 }
 
 pub(crate) async fn remove(call: Call, name: String) -> Outcome {
-    let options =
-        RemoveOptions { force: call.params.flag("force", false), keep_parents: call.params.flag("noprune", false) };
-    let steps = call.work(move |engine| engine.remove_image(&name, options)).await?;
+    let options = RemoveOptions {
+        force: call.params.flag("force", false),
+        keep_parents: call.params.flag("noprune", false),
+    };
+    let steps = call
+        .work(move |engine| engine.remove_image(&name, options))
+        .await?;
     answer::json(&steps.iter().map(deleted).collect::<Vec<_>>())
 }
 
 fn deleted(step: &crate::engine::RemovalStep) -> api::ImageDeleteItem {
     match step {
-        crate::engine::RemovalStep::Untagged(name) => {
-            api::ImageDeleteItem { untagged: Some(name.clone()), deleted: None }
-        }
-        crate::engine::RemovalStep::Deleted(digest) => {
-            api::ImageDeleteItem { untagged: None, deleted: Some(digest.clone()) }
-        }
+        crate::engine::RemovalStep::Untagged(name) => api::ImageDeleteItem {
+            untagged: Some(name.clone()),
+            deleted: None,
+        },
+        crate::engine::RemovalStep::Deleted(digest) => api::ImageDeleteItem {
+            untagged: None,
+            deleted: Some(digest.clone()),
+        },
     }
 }
 
 pub(crate) async fn prune(call: Call) -> Outcome {
     let filters: Filters = call.params.filters()?;
-    let pruned = call.work(move |engine| engine.prune_images(&filters)).await?;
+    let pruned = call
+        .work(move |engine| engine.prune_images(&filters))
+        .await?;
     let steps: Vec<api::ImageDeleteItem> = pruned.steps.iter().map(deleted).collect();
     answer::json(&api::ImagesPruneResponse {
         images_deleted: (!steps.is_empty()).then_some(steps),

@@ -45,10 +45,14 @@ const RUN_DIR: &str = "/run/nacre";
 pub fn start(settings: &Settings) -> Result<Starting, String> {
     need_root()?;
     let root = &settings.root;
-    fs::create_dir_all(root).map_err(|e| format!("cannot make the store's directory {}: {e}", root.display()))?;
+    fs::create_dir_all(root)
+        .map_err(|e| format!("cannot make the store's directory {}: {e}", root.display()))?;
     let log = root.join("service.log");
-    let output = open_log(&log).map_err(|e| format!("cannot open the service's log {}: {e}", log.display()))?;
-    let errors = output.try_clone().map_err(|e| format!("cannot open the service's log {}: {e}", log.display()))?;
+    let output = open_log(&log)
+        .map_err(|e| format!("cannot open the service's log {}: {e}", log.display()))?;
+    let errors = output
+        .try_clone()
+        .map_err(|e| format!("cannot open the service's log {}: {e}", log.display()))?;
     let child = Command::new("/proc/self/exe")
         .arg0(SERVICE_NAME)
         .arg(root)
@@ -60,12 +64,20 @@ pub fn start(settings: &Settings) -> Result<Starting, String> {
         .stderr(errors)
         .spawn()
         .map_err(|e| format!("cannot start the service: {e}"))?;
-    Ok(Starting { child, log: Some(log) })
+    Ok(Starting {
+        child,
+        log: Some(log),
+    })
 }
 
 fn open_log(path: &Path) -> std::io::Result<File> {
     let long = fs::metadata(path).is_ok_and(|meta| meta.len() > LOG_BYTES_MAX);
-    OpenOptions::new().create(true).append(!long).write(true).truncate(long).open(path)
+    OpenOptions::new()
+        .create(true)
+        .append(!long)
+        .write(true)
+        .truncate(long)
+        .open(path)
 }
 
 /// Runs as a service in the background if the program was called by that name.
@@ -77,12 +89,18 @@ pub fn run_if_asked() -> Option<ExitCode> {
     let (root, socket, debug) = (args.next()?, args.next()?, args.next()?);
     // The terminal's signals and its end are none of ours any more. It fails only for a leader of a group, who has that.
     rustix::process::setsid().ok();
-    let place = Place { root: root.into(), socket: socket.into(), debug: debug == "debug" };
+    let place = Place {
+        root: root.into(),
+        socket: socket.into(),
+        debug: debug == "debug",
+    };
     Some(match run_at(&place, Some(IDLE_SECONDS), Second::Steps) {
         Ok(()) => ExitCode::SUCCESS,
         Err(message) => {
             // The log is the only one to tell.
-            std::io::stderr().write_all(format!("{message}\n").as_bytes()).ok();
+            std::io::stderr()
+                .write_all(format!("{message}\n").as_bytes())
+                .ok();
             ExitCode::FAILURE
         }
     })
@@ -90,7 +108,11 @@ pub fn run_if_asked() -> Option<ExitCode> {
 
 /// Runs the service in the foreground until it ends.
 pub fn run(settings: &Settings, options: &ServiceOptions) -> Result<(), String> {
-    let place = Place { root: settings.root.clone(), socket: settings.socket.clone(), debug: settings.debug };
+    let place = Place {
+        root: settings.root.clone(),
+        socket: settings.socket.clone(),
+        debug: settings.debug,
+    };
     run_at(&place, options.idle_seconds_max, Second::Fails)
 }
 
@@ -114,7 +136,10 @@ fn need_root() -> Result<(), String> {
     if rustix::process::geteuid().is_root() {
         return Ok(());
     }
-    Err("nacre needs root: it mounts filesystems and starts containers\nhint: run it with sudo".to_owned())
+    Err(
+        "nacre needs root: it mounts filesystems and starts containers\nhint: run it with sudo"
+            .to_owned(),
+    )
 }
 
 fn run_at(place: &Place, idle_seconds_max: Option<u64>, second: Second) -> Result<(), String> {
@@ -122,7 +147,9 @@ fn run_at(place: &Place, idle_seconds_max: Option<u64>, second: Second) -> Resul
     log::start(place.debug);
     raise_descriptors();
     let store = match Store::open(&place.root, Options::default()) {
-        Err(nacre_store::Error::Owned { .. }) if second == Second::Steps => return wait_for_first(&place.socket),
+        Err(nacre_store::Error::Owned { .. }) if second == Second::Steps => {
+            return wait_for_first(&place.socket);
+        }
         opened => opened.map_err(|error| super::answer::chain(&error))?,
     };
     let run_dir = run_dir(&place.root);
@@ -133,20 +160,30 @@ fn run_at(place: &Place, idle_seconds_max: Option<u64>, second: Second) -> Resul
         .map_err(|e| format!("cannot start the service's threads: {e}"))?;
     let service = Arc::new(Service {
         engine: Arc::clone(&engine),
-        about: Arc::new(About { root: place.root.clone(), idle_seconds_max, stop: Notify::new() }),
+        about: Arc::new(About {
+            root: place.root.clone(),
+            idle_seconds_max,
+            stop: Notify::new(),
+        }),
         activity: Activity::new(),
     });
     let served = runtime.block_on(serve(&service, &place.socket));
     // Blocking work of clients that left may still hold the engine; what it does is safe to break off.
     runtime.shutdown_timeout(DRAIN);
-    engine.close().map_err(|error| super::answer::chain(&error))?;
+    engine
+        .close()
+        .map_err(|error| super::answer::chain(&error))?;
     tracing::info!("the service ends");
     served
 }
 
 /// The default root's is well known; another root keeps its own.
 fn run_dir(root: &Path) -> PathBuf {
-    if root == Path::new(nacre_cli::ROOT_DEFAULT) { PathBuf::from(RUN_DIR) } else { root.join("run") }
+    if root == Path::new(nacre_cli::ROOT_DEFAULT) {
+        PathBuf::from(RUN_DIR)
+    } else {
+        root.join("run")
+    }
 }
 
 /// Every open file of a mount is a descriptor here.
@@ -167,13 +204,19 @@ fn wait_for_first(socket: &Path) -> Result<(), String> {
         }
         std::thread::sleep(Duration::from_millis(20));
     }
-    Err(format!("another service has the store, and does not answer on {}", socket.display()))
+    Err(format!(
+        "another service has the store, and does not answer on {}",
+        socket.display()
+    ))
 }
 
 async fn serve(service: &Arc<Service>, socket: &Path) -> Result<(), String> {
     let failed = |e: std::io::Error| format!("cannot listen on {}: {e}", socket.display());
     let signals = |kind| signal(kind).map_err(|e| format!("cannot take signals: {e}"));
-    let (mut term, mut int) = (signals(SignalKind::terminate())?, signals(SignalKind::interrupt())?);
+    let (mut term, mut int) = (
+        signals(SignalKind::terminate())?,
+        signals(SignalKind::interrupt())?,
+    );
     loop {
         let listener = listen::bind(socket).map_err(failed)?;
         tracing::info!(socket = %socket.display(), root = %service.about.root.display(), "ready");
@@ -191,7 +234,12 @@ async fn serve(service: &Arc<Service>, socket: &Path) -> Result<(), String> {
 }
 
 /// Serves until it is right to leave.
-async fn serve_until_told(service: &Arc<Service>, listener: UnixListener, term: &mut Signal, int: &mut Signal) {
+async fn serve_until_told(
+    service: &Arc<Service>,
+    listener: UnixListener,
+    term: &mut Signal,
+    int: &mut Signal,
+) {
     let mut accepting = tokio::spawn(listen::accept(listener, Arc::clone(service)));
     let mut look = tokio::time::interval(LOOK_EVERY);
     loop {
@@ -222,7 +270,9 @@ impl Service {
     /// Notices what was unmounted behind the service's back, so that its layer is durable and free soon.
     fn engine_look(&self) {
         let engine = Arc::clone(&self.engine);
-        drop(tokio::task::spawn_blocking(move || engine.notice_unmounts()));
+        drop(tokio::task::spawn_blocking(move || {
+            engine.notice_unmounts()
+        }));
     }
 }
 
@@ -235,7 +285,9 @@ async fn in_use(service: &Arc<Service>) -> Vec<String> {
     let engine = Arc::clone(&service.engine);
     // A failure to look is a reason to stay.
     let failed = |error| vec![format!("unknown: {error}")];
-    tokio::task::spawn_blocking(move || engine.in_use()).await.unwrap_or_else(failed)
+    tokio::task::spawn_blocking(move || engine.in_use())
+        .await
+        .unwrap_or_else(failed)
 }
 
 /// Lets answers that are under way go out.

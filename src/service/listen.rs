@@ -65,13 +65,18 @@ async fn serve(stream: UnixStream, service: &Arc<Service>) {
         let service = Arc::clone(service);
         async move { Ok::<_, std::convert::Infallible>(respond(&service, request, peer).await) }
     });
-    let connection = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), handler);
+    let connection =
+        hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), handler);
     if connection.with_upgrades().await.is_err() {
         // It was cut off, or did not speak HTTP.
     }
 }
 
-async fn respond(service: &Arc<Service>, mut request: Request<Incoming>, peer: Option<i32>) -> Response<Body> {
+async fn respond(
+    service: &Arc<Service>,
+    mut request: Request<Incoming>,
+    peer: Option<i32>,
+) -> Response<Body> {
     let wants_upgrade = request.headers().contains_key(header::UPGRADE);
     let upgrade = hyper::upgrade::on(&mut request);
     let (parts, body) = request.into_parts();
@@ -104,7 +109,13 @@ pub(crate) async fn handle(
     body: Body,
     peer: Option<i32>,
 ) -> Outcome {
-    let call = Call::new(Arc::clone(&service.engine), Arc::clone(&service.about), parts, body, peer)?;
+    let call = Call::new(
+        Arc::clone(&service.engine),
+        Arc::clone(&service.about),
+        parts,
+        body,
+        peer,
+    )?;
     route::dispatch(call).await
 }
 
@@ -120,8 +131,14 @@ fn switching(content_type: &'static str) -> Response<Body> {
 
 /// What docker says in every answer.
 fn common_headers(headers: &mut HeaderMap) {
-    headers.insert("Api-Version", HeaderValue::from_static(nacre_cli::api::API_VERSION));
+    headers.insert(
+        "Api-Version",
+        HeaderValue::from_static(nacre_cli::api::API_VERSION),
+    );
     headers.insert("Ostype", HeaderValue::from_static("linux"));
     headers.insert("Docker-Experimental", HeaderValue::from_static("false"));
-    headers.insert(header::SERVER, HeaderValue::from_static(concat!("nacre/", env!("CARGO_PKG_VERSION"), " (linux)")));
+    headers.insert(
+        header::SERVER,
+        HeaderValue::from_static(concat!("nacre/", env!("CARGO_PKG_VERSION"), " (linux)")),
+    );
 }

@@ -19,7 +19,10 @@ struct Lines {
 /// Writes what is traced from now on to standard error; `debug` also what only helps to find faults.
 pub(crate) fn start(debug: bool) {
     let level = if debug { Level::DEBUG } else { Level::INFO };
-    let lines = Lines { level, spans: AtomicU64::new(1) };
+    let lines = Lines {
+        level,
+        spans: AtomicU64::new(1),
+    };
     // A second service in one process would be a test's; it logs where the first does.
     tracing::subscriber::set_global_default(lines).ok();
 }
@@ -28,7 +31,12 @@ impl Subscriber for Lines {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
         // Other people's crates talk a lot: of them only what is wrong.
         let ours = metadata.target().starts_with("nacre");
-        *metadata.level() <= if ours { self.level } else { self.level.min(Level::WARN) }
+        *metadata.level()
+            <= if ours {
+                self.level
+            } else {
+                self.level.min(Level::WARN)
+            }
     }
 
     fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
@@ -40,7 +48,10 @@ impl Subscriber for Lines {
     fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
 
     fn event(&self, event: &Event<'_>) {
-        let mut line = Line { message: String::new(), fields: String::new() };
+        let mut line = Line {
+            message: String::new(),
+            fields: String::new(),
+        };
         event.record(&mut line);
         let level = event.metadata().level();
         let time = when::rfc3339(when::now());

@@ -15,6 +15,7 @@ mod call;
 mod container_filter;
 mod containers;
 mod create;
+pub mod credentials;
 mod exec;
 mod follow;
 mod images;
@@ -86,7 +87,11 @@ impl Activity {
 
     /// How long nothing has been going on.
     fn idle(&self) -> Duration {
-        if self.count() > 0 { Duration::ZERO } else { self.0.1.lock().elapsed() }
+        if self.count() > 0 {
+            Duration::ZERO
+        } else {
+            self.0.1.lock().elapsed()
+        }
     }
 }
 

@@ -12,7 +12,11 @@ pub(crate) async fn mount(mut call: Call) -> Outcome {
     let asked: api::MountRequest = call.json().await?;
     let request = MountRequest {
         image: asked.image,
-        target: asked.target.as_deref().map(transfers::absolute).transpose()?,
+        target: asked
+            .target
+            .as_deref()
+            .map(transfers::absolute)
+            .transpose()?,
         name: asked.name.filter(|name| !name.is_empty()),
         read_only: asked.read_only,
         peer: call.peer,
@@ -27,7 +31,11 @@ pub(crate) async fn mount(mut call: Call) -> Outcome {
 fn shown(mounted: &Mounted) -> api::MountInfo {
     api::MountInfo {
         name: mounted.name.clone(),
-        target: mounted.target.as_ref().map(|target| target.display().to_string()).unwrap_or_default(),
+        target: mounted
+            .target
+            .as_ref()
+            .map(|target| target.display().to_string())
+            .unwrap_or_default(),
         image: mounted.image.clone(),
         image_id: mounted.image_id.to_string(),
         read_only: mounted.read_only,
@@ -43,7 +51,11 @@ pub(crate) async fn unmount(call: Call) -> Outcome {
     let what = match (call.params.some("target"), call.params.some("name")) {
         (Some(target), None) => Unmount::Target(transfers::absolute(target)?),
         (None, Some(name)) => Unmount::Name(name.to_owned()),
-        _ => return Err(Error::invalid("give either the target or the name of a mount")),
+        _ => {
+            return Err(Error::invalid(
+                "give either the target or the name of a mount",
+            ));
+        }
     };
     let lazy = call.params.flag("lazy", false);
     call.work(move |engine| engine.unmount(&what, lazy)).await?;
@@ -57,8 +69,14 @@ pub(crate) async fn remove_upper(call: Call, name: String) -> Outcome {
 
 pub(crate) async fn check(call: Call) -> Outcome {
     let report = call.work(|engine| engine.check()).await?;
-    let count = |(what, count): &(&'static str, u64)| api::CheckCount { what: (*what).to_owned(), count: *count };
-    answer::json(&api::CheckReport { checked: report.checked.iter().map(count).collect(), faults: report.faults })
+    let count = |(what, count): &(&'static str, u64)| api::CheckCount {
+        what: (*what).to_owned(),
+        count: *count,
+    };
+    answer::json(&api::CheckReport {
+        checked: report.checked.iter().map(count).collect(),
+        faults: report.faults,
+    })
 }
 
 /// Ends the service, unless something is in use.
@@ -69,7 +87,10 @@ pub(crate) async fn shutdown(call: Call) -> Outcome {
         return Ok(answer::status(StatusCode::OK));
     }
     let message = format!("the service is in use: {}", in_use.join(", "));
-    answer::json_with(StatusCode::CONFLICT, &api::ShutdownRefusal { message, in_use })
+    answer::json_with(
+        StatusCode::CONFLICT,
+        &api::ShutdownRefusal { message, in_use },
+    )
 }
 
 pub(crate) fn info(call: &Call) -> Outcome {

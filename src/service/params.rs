@@ -27,8 +27,9 @@ impl ApiVersion {
         let ApiVersion(major, minor) = self;
         if self > ApiVersion::MAX {
             let ApiVersion(a, b) = ApiVersion::MAX;
-            let message =
-                format!("client version {major}.{minor} is too new. Maximum supported API version is {a}.{b}");
+            let message = format!(
+                "client version {major}.{minor} is too new. Maximum supported API version is {a}.{b}"
+            );
             return Err(Error::invalid(message));
         }
         if self < ApiVersion::MIN {
@@ -43,7 +44,12 @@ impl ApiVersion {
 
 /// Splits a raw path at its slashes, decodes each part, and takes a leading version off.
 pub(crate) fn path(raw: &str) -> Result<(ApiVersion, Vec<String>), Error> {
-    let mut parts: Vec<String> = raw.strip_prefix('/').unwrap_or(raw).split('/').map(decode).collect();
+    let mut parts: Vec<String> = raw
+        .strip_prefix('/')
+        .unwrap_or(raw)
+        .split('/')
+        .map(decode)
+        .collect();
     let version = parts.first().and_then(|first| ApiVersion::parse(first));
     match version {
         Some(version) => {
@@ -60,7 +66,8 @@ fn decode(part: &str) -> String {
     let mut bytes = part.as_bytes();
     while let Some((first, rest)) = bytes.split_first() {
         let escaped = (*first == b'%').then(|| rest.get(..2)).flatten();
-        let value = escaped.and_then(|hex| u8::from_str_radix(std::str::from_utf8(hex).ok()?, 16).ok());
+        let value =
+            escaped.and_then(|hex| u8::from_str_radix(std::str::from_utf8(hex).ok()?, 16).ok());
         match value {
             Some(value) => {
                 out.push(value);
@@ -81,16 +88,25 @@ pub(crate) struct Params(Vec<(String, String)>);
 
 impl Params {
     pub(crate) fn parse(query: &str) -> Params {
-        let pairs = query.split('&').filter(|pair| !pair.is_empty()).map(|pair| {
-            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-            (decode(&key.replace('+', " ")), decode(&value.replace('+', " ")))
-        });
+        let pairs = query
+            .split('&')
+            .filter(|pair| !pair.is_empty())
+            .map(|pair| {
+                let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+                (
+                    decode(&key.replace('+', " ")),
+                    decode(&value.replace('+', " ")),
+                )
+            });
         Params(pairs.collect())
     }
 
     /// The first value of a key, empty if it is missing.
     pub(crate) fn text(&self, key: &str) -> &str {
-        self.0.iter().find(|(k, _)| k == key).map_or("", |(_, value)| value)
+        self.0
+            .iter()
+            .find(|(k, _)| k == key)
+            .map_or("", |(_, value)| value)
     }
 
     /// The first value of a key, unless it is missing or empty.
@@ -100,19 +116,30 @@ impl Params {
 
     /// All values of a key.
     pub(crate) fn all(&self, key: &str) -> Vec<String> {
-        self.0.iter().filter(|(k, _)| k == key).map(|(_, value)| value.clone()).collect()
+        self.0
+            .iter()
+            .filter(|(k, _)| k == key)
+            .map(|(_, value)| value.clone())
+            .collect()
     }
 
     /// docker's reading of a truth value; `missing` stands for a key that is not there.
     pub(crate) fn flag(&self, key: &str, missing: bool) -> bool {
-        let Some((_, value)) = self.0.iter().find(|(k, _)| k == key) else { return missing };
-        !matches!(value.trim().to_ascii_lowercase().as_str(), "" | "0" | "no" | "false" | "none")
+        let Some((_, value)) = self.0.iter().find(|(k, _)| k == key) else {
+            return missing;
+        };
+        !matches!(
+            value.trim().to_ascii_lowercase().as_str(),
+            "" | "0" | "no" | "false" | "none"
+        )
     }
 
     /// A number, if there is one.
     pub(crate) fn number<T: std::str::FromStr>(&self, key: &str) -> Result<Option<T>, Error> {
         let bad = |text: &str| Error::invalid(format!("invalid value for {key}: {text:?}"));
-        self.some(key).map(|text| text.parse().map_err(|_| bad(text))).transpose()
+        self.some(key)
+            .map(|text| text.parse().map_err(|_| bad(text)))
+            .transpose()
     }
 
     /// The filters: `{"key":{"value":true}}` as docker's client sends them, or `{"key":["value"]}` as others do.
@@ -124,7 +151,9 @@ impl Params {
             List(Vec<Value>),
             One(Value),
         }
-        let Some(text) = self.some("filters") else { return Ok(Filters::default()) };
+        let Some(text) = self.some("filters") else {
+            return Ok(Filters::default());
+        };
         let bad = |error| Error::invalid(format!("invalid filter: {error}"));
         let parsed: BTreeMap<String, Values> = serde_json::from_str(text).map_err(bad)?;
         let word = |value: Value| match value {
@@ -132,11 +161,20 @@ impl Params {
             other => other.to_string(),
         };
         let values = |values| match values {
-            Values::Set(set) => set.into_iter().filter(|(_, on)| *on).map(|(value, _)| value).collect(),
+            Values::Set(set) => set
+                .into_iter()
+                .filter(|(_, on)| *on)
+                .map(|(value, _)| value)
+                .collect(),
             Values::List(list) => list.into_iter().map(word).collect(),
             Values::One(value) => vec![word(value)],
         };
-        Ok(Filters::new(parsed.into_iter().map(|(key, given)| (key, values(given))).collect()))
+        Ok(Filters::new(
+            parsed
+                .into_iter()
+                .map(|(key, given)| (key, values(given)))
+                .collect(),
+        ))
     }
 }
 
@@ -150,7 +188,10 @@ mod tests {
         let (version, parts) = path("/v1.43/images/127.0.0.1%3A5000%2Fa/json").unwrap();
         assert_eq!(version, ApiVersion(1, 43));
         assert_eq!(parts, ["images", "127.0.0.1:5000/a", "json"]);
-        assert_eq!(path("/_ping").unwrap(), (ApiVersion::MAX, vec!["_ping".to_owned()]));
+        assert_eq!(
+            path("/_ping").unwrap(),
+            (ApiVersion::MAX, vec!["_ping".to_owned()])
+        );
         assert_eq!(path("/v1/x").unwrap().1, ["v1", "x"]);
     }
 
@@ -170,13 +211,20 @@ mod tests {
     fn booleans_are_read_as_docker_does() {
         let params = Params::parse("a=1&b=False&c=&d=yes&e=None&f");
         let read = |key| params.flag(key, true);
-        assert_eq!(["a", "b", "c", "d", "e", "f", "g"].map(read), [true, false, false, true, false, false, true]);
+        assert_eq!(
+            ["a", "b", "c", "d", "e", "f", "g"].map(read),
+            [true, false, false, true, false, false, true]
+        );
     }
 
     #[test]
     fn filters_come_in_two_shapes() {
-        let set = Params::parse("filters=%7B%22dangling%22%3A%7B%22true%22%3Atrue%7D%7D").filters().unwrap();
-        let list = Params::parse(r#"filters={"dangling":["true"]}"#).filters().unwrap();
+        let set = Params::parse("filters=%7B%22dangling%22%3A%7B%22true%22%3Atrue%7D%7D")
+            .filters()
+            .unwrap();
+        let list = Params::parse(r#"filters={"dangling":["true"]}"#)
+            .filters()
+            .unwrap();
         assert_eq!(set, list);
         assert_eq!(set.flag("dangling").unwrap(), Some(true));
         assert!(Params::parse("filters=x").filters().is_err());

@@ -30,8 +30,13 @@ impl Sink {
 
     /// Names the image that was taken in: for nacre's client.
     pub(crate) fn names(&self, id: &nacre_store::ImageId, reference: Option<String>) {
-        let aux = api::PullAux { reference, id: id.to_string() };
-        self.line(api::Progress::aux(serde_json::to_value(aux).unwrap_or_else(|_| json!({}))));
+        let aux = api::PullAux {
+            reference,
+            id: id.to_string(),
+        };
+        self.line(api::Progress::aux(
+            serde_json::to_value(aux).unwrap_or_else(|_| json!({})),
+        ));
     }
 }
 
@@ -81,7 +86,10 @@ where
             Ok(Err(error)) => answer::chain(&error),
             Err(_) => "the service failed at this request; its log says more".to_owned(),
         };
-        Some((Ok(bytes(&api::Progress::failure(failure))), (None, lines, None)))
+        Some((
+            Ok(bytes(&api::Progress::failure(failure))),
+            (None, lines, None),
+        ))
     });
     Ok(answer::streamed("application/json", chunks))
 }

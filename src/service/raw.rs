@@ -57,13 +57,18 @@ fn judge(seen: &[u8]) -> Option<bool> {
     let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
     let mut request = httparse::Request::new(&mut headers);
     let status = request.parse(seen);
-    if request.method.is_some_and(|method| method != "POST") || request.path.is_some_and(|path| !is_stream(path)) {
+    if request.method.is_some_and(|method| method != "POST")
+        || request.path.is_some_and(|path| !is_stream(path))
+    {
         return Some(false);
     }
     match status {
-        Ok(httparse::Status::Complete(_)) => {
-            Some(!request.headers.iter().any(|header| header.name.eq_ignore_ascii_case("upgrade")))
-        }
+        Ok(httparse::Status::Complete(_)) => Some(
+            !request
+                .headers
+                .iter()
+                .any(|header| header.name.eq_ignore_ascii_case("upgrade")),
+        ),
         Ok(httparse::Status::Partial) if seen.len() < HEAD_BYTES_MAX => None,
         _ => Some(false),
     }
@@ -71,12 +76,15 @@ fn judge(seen: &[u8]) -> Option<bool> {
 
 fn is_stream(path: &str) -> bool {
     let path = path.split('?').next().unwrap_or_default();
-    (path.contains("/containers/") && path.ends_with("/attach")) || (path.contains("/exec/") && path.ends_with("/start"))
+    (path.contains("/containers/") && path.ends_with("/attach"))
+        || (path.contains("/exec/") && path.ends_with("/start"))
 }
 
 /// Serves the one request of such a connection.
 pub(crate) async fn serve(mut stream: UnixStream, service: &Arc<Service>, peer: Option<i32>) {
-    let Some(request) = read(&mut stream).await else { return };
+    let Some(request) = read(&mut stream).await else {
+        return;
+    };
     let (parts, body) = request.into_parts();
     let outcome = listen::handle(service, &parts, body, peer).await;
     let written = match outcome {
@@ -98,7 +106,9 @@ pub(crate) async fn serve(mut stream: UnixStream, service: &Arc<Service>, peer: 
 async fn read(stream: &mut UnixStream) -> Option<Request<Body>> {
     let mut bytes = Vec::new();
     let (mut request, head_len, body_len) = loop {
-        if stream.read_buf(&mut bytes).await.ok()? == 0 || bytes.len() > HEAD_BYTES_MAX + BODY_BYTES_MAX {
+        if stream.read_buf(&mut bytes).await.ok()? == 0
+            || bytes.len() > HEAD_BYTES_MAX + BODY_BYTES_MAX
+        {
             return None;
         }
         if let Some(parsed) = parse(&bytes)? {
@@ -119,24 +129,37 @@ async fn read(stream: &mut UnixStream) -> Option<Request<Body>> {
 fn parse(bytes: &[u8]) -> Option<Option<(Request<Body>, usize, usize)>> {
     let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
     let mut parsed = httparse::Request::new(&mut headers);
-    let httparse::Status::Complete(head_len) = parsed.parse(bytes).ok()? else { return Some(None) };
+    let httparse::Status::Complete(head_len) = parsed.parse(bytes).ok()? else {
+        return Some(None);
+    };
     let mut request = Request::new(Body::empty());
     *request.method_mut() = parsed.method?.parse().ok()?;
     *request.uri_mut() = parsed.path?.parse().ok()?;
     let mut body_len = 0;
     for header in parsed.headers.iter() {
         if header.name.eq_ignore_ascii_case("content-length") {
-            body_len = std::str::from_utf8(header.value).ok()?.trim().parse().ok()?;
+            body_len = std::str::from_utf8(header.value)
+                .ok()?
+                .trim()
+                .parse()
+                .ok()?;
         }
         let name = HeaderName::from_bytes(header.name.as_bytes()).ok()?;
-        request.headers_mut().append(name, HeaderValue::from_bytes(header.value).ok()?);
+        request
+            .headers_mut()
+            .append(name, HeaderValue::from_bytes(header.value).ok()?);
     }
     Some(Some((request, head_len, body_len)))
 }
 
-async fn write(stream: &mut UnixStream, response: axum::http::Response<Body>) -> std::io::Result<()> {
+async fn write(
+    stream: &mut UnixStream,
+    response: axum::http::Response<Body>,
+) -> std::io::Result<()> {
     let (parts, body) = response.into_parts();
-    let body = axum::body::to_bytes(body, BODY_BYTES_MAX).await.map_err(std::io::Error::other)?;
+    let body = axum::body::to_bytes(body, BODY_BYTES_MAX)
+        .await
+        .map_err(std::io::Error::other)?;
     let status = parts.status;
     let head = format!(
         "HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
@@ -153,17 +176,28 @@ mod tests {
 
     #[test]
     fn only_streams_without_an_upgrade_are_taken_over() {
-        let head = |line: &str, more: &str| judge(format!("{line} HTTP/1.1\r\nHost: x\r\n{more}\r\n").as_bytes());
+        let head = |line: &str, more: &str| {
+            judge(format!("{line} HTTP/1.1\r\nHost: x\r\n{more}\r\n").as_bytes())
+        };
         assert_eq!(head("POST /containers/web/attach?stream=1", ""), Some(true));
-        assert_eq!(head("POST /v1.24/exec/0af/start", "Content-Length: 2\r\n"), Some(true));
-        assert_eq!(head("POST /containers/web/attach", "upgrade: tcp\r\n"), Some(false));
+        assert_eq!(
+            head("POST /v1.24/exec/0af/start", "Content-Length: 2\r\n"),
+            Some(true)
+        );
+        assert_eq!(
+            head("POST /containers/web/attach", "upgrade: tcp\r\n"),
+            Some(false)
+        );
         assert_eq!(head("POST /containers/web/start", ""), Some(false));
         assert_eq!(head("GET /containers/web/attach", ""), Some(false));
     }
 
     #[test]
     fn an_unfinished_head_is_undecided() {
-        assert_eq!(judge(b"POST /containers/web/attach HTTP/1.1\r\nHost: x\r\n"), None);
+        assert_eq!(
+            judge(b"POST /containers/web/attach HTTP/1.1\r\nHost: x\r\n"),
+            None
+        );
         assert_eq!(judge(b"PO"), None);
         assert_eq!(judge(b"not http at all \x01\r\n\r\n"), Some(false));
     }

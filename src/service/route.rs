@@ -12,7 +12,9 @@ pub(crate) async fn dispatch(call: Call) -> Outcome {
     let parts: Vec<&str> = path.iter().map(String::as_str).collect();
     let method = call.method.clone();
     match (method, parts.as_slice()) {
-        (_, ["images" | "build" | "commit" | "distribution", ..]) => image_routes(call, &parts).await,
+        (_, ["images" | "build" | "commit" | "distribution", ..]) => {
+            image_routes(call, &parts).await
+        }
         (_, ["containers" | "exec", ..]) => container_routes(call, &parts).await,
         (_, ["nacre", ..]) => nacre_routes(call, &parts).await,
         _ => system_routes(call, &parts).await,
@@ -30,11 +32,13 @@ async fn system_routes(call: Call, parts: &[&str]) -> Outcome {
         ("GET", ["networks"]) => system::networks(),
         ("GET", ["networks", name]) => system::network(name),
         ("GET", ["volumes"]) => system::volumes(),
-        ("GET", ["volumes", name]) => Err(crate::engine::Error::not_found(format!("get {name}: no such volume"))),
+        ("GET", ["volumes", name]) => Err(crate::engine::Error::not_found(format!(
+            "get {name}: no such volume"
+        ))),
         ("POST", ["networks" | "volumes", "prune"]) => system::nothing_pruned(parts),
-        ("GET", ["plugins", name, "json"]) => {
-            Err(crate::engine::Error::not_found(format!("plugin \"{name}\" not found")))
-        }
+        ("GET", ["plugins", name, "json"]) => Err(crate::engine::Error::not_found(format!(
+            "plugin \"{name}\" not found"
+        ))),
         _ => Err(answer::page_not_found()),
     }
 }
@@ -52,7 +56,9 @@ async fn image_routes(call: Call, parts: &[&str]) -> Outcome {
         ("GET", ["images", name @ .., "get"]) => transfers::save_one(call, name.join("/")).await,
         ("POST", ["images", name @ .., "tag"]) => images::tag(call, name.join("/")).await,
         ("POST", ["images", name @ .., "push"]) => transfers::push(call, name.join("/")).await,
-        ("DELETE", ["images", name @ ..]) if !name.is_empty() => images::remove(call, name.join("/")).await,
+        ("DELETE", ["images", name @ ..]) if !name.is_empty() => {
+            images::remove(call, name.join("/")).await
+        }
         _ => Err(answer::page_not_found()),
     }
 }
@@ -62,15 +68,25 @@ async fn container_routes(call: Call, parts: &[&str]) -> Outcome {
         ("GET", ["containers", "json"]) => containers::list(call).await,
         ("POST", ["containers", "create"]) => create::create(call).await,
         ("POST", ["containers", "prune"]) => containers::prune(call).await,
-        ("GET", ["containers", name, "json"]) => containers::inspect(call, (*name).to_owned()).await,
-        ("GET", ["containers", name, "changes"]) => containers::changes(call, (*name).to_owned()).await,
+        ("GET", ["containers", name, "json"]) => {
+            containers::inspect(call, (*name).to_owned()).await
+        }
+        ("GET", ["containers", name, "changes"]) => {
+            containers::changes(call, (*name).to_owned()).await
+        }
         ("GET", ["containers", name, "logs"]) => follow::logs(call, (*name).to_owned()).await,
-        ("GET", ["containers", name, "export"]) => transfers::export(call, (*name).to_owned()).await,
+        ("GET", ["containers", name, "export"]) => {
+            transfers::export(call, (*name).to_owned()).await
+        }
         ("POST", ["containers", name, "attach"]) => streams::attach(call, (*name).to_owned()).await,
         ("POST", ["containers", name, "wait"]) => follow::wait(call, (*name).to_owned()).await,
         ("POST", ["containers", name, "exec"]) => exec::create(call, (*name).to_owned()).await,
-        ("POST", ["containers", name, "resize"]) => exec::resize_container(call, (*name).to_owned()).await,
-        ("POST", ["containers", name, verb]) => containers::act(call, (*name).to_owned(), verb).await,
+        ("POST", ["containers", name, "resize"]) => {
+            exec::resize_container(call, (*name).to_owned()).await
+        }
+        ("POST", ["containers", name, verb]) => {
+            containers::act(call, (*name).to_owned(), verb).await
+        }
         ("DELETE", ["containers", name]) => containers::remove(call, (*name).to_owned()).await,
         ("POST", ["exec", id, "start"]) => streams::start_exec(call, (*id).to_owned()).await,
         ("POST", ["exec", id, "resize"]) => exec::resize(call, (*id).to_owned()).await,
@@ -84,7 +100,9 @@ async fn nacre_routes(call: Call, parts: &[&str]) -> Outcome {
         ("POST", ["nacre", "mounts"]) => nacre::mount(call).await,
         ("GET", ["nacre", "mounts"]) => nacre::mounts(call).await,
         ("DELETE", ["nacre", "mounts"]) => nacre::unmount(call).await,
-        ("DELETE", ["nacre", "uppers", name]) => nacre::remove_upper(call, (*name).to_owned()).await,
+        ("DELETE", ["nacre", "uppers", name]) => {
+            nacre::remove_upper(call, (*name).to_owned()).await
+        }
         ("POST", ["nacre", "pull"]) => transfers::pull_local(call).await,
         ("GET", ["nacre", "check"]) => nacre::check(call).await,
         ("POST", ["nacre", "shutdown"]) => nacre::shutdown(call).await,

@@ -25,7 +25,11 @@ pub(crate) fn detach_keys(text: &str) -> Result<Vec<u8>, Error> {
     if text.is_empty() {
         return Ok(DEFAULT_DETACH_KEYS.to_vec());
     }
-    let bad = |key: &str| Error::invalid(format!("Invalid detach keys ({text}) provided: unknown key {key:?}"));
+    let bad = |key: &str| {
+        Error::invalid(format!(
+            "Invalid detach keys ({text}) provided: unknown key {key:?}"
+        ))
+    };
     let byte = |key: &str| match key.strip_prefix("ctrl-") {
         Some("@") => Ok(0),
         Some("[") => Ok(27),
@@ -47,7 +51,11 @@ pub(crate) fn detach_keys(text: &str) -> Result<Vec<u8>, Error> {
 
 /// The content type of a stream with or without a terminal.
 fn content_type(tty: bool, call: &Call) -> &'static str {
-    if tty || call.version < MULTIPLEXED_SINCE { api::RAW_STREAM } else { api::MULTIPLEXED_STREAM }
+    if tty || call.version < MULTIPLEXED_SINCE {
+        api::RAW_STREAM
+    } else {
+        api::MULTIPLEXED_STREAM
+    }
 }
 
 pub(crate) async fn attach(call: Call, name: String) -> Outcome {
@@ -73,11 +81,15 @@ pub(crate) async fn attach(call: Call, name: String) -> Outcome {
             // The client has all it asked for; that it may have left is its business.
             client.shutdown().await.ok();
         };
-        return Ok(Answer::Hijack { content_type, run: Box::new(|client| Box::pin(run(client))) });
+        return Ok(Answer::Hijack {
+            content_type,
+            run: Box::new(|client| Box::pin(run(client))),
+        });
     }
     let attached = {
         let request = request.clone();
-        call.work(move |engine| engine.attach(&name, request)).await?
+        call.work(move |engine| engine.attach(&name, request))
+            .await?
     };
     let (container, attachment) = attached;
     let tty = container.config.tty;
@@ -96,7 +108,10 @@ pub(crate) async fn attach(call: Call, name: String) -> Outcome {
             None => drop(client.shutdown().await),
         }
     };
-    Ok(Answer::Hijack { content_type, run: Box::new(|client| Box::pin(run(client))) })
+    Ok(Answer::Hijack {
+        content_type,
+        run: Box::new(|client| Box::pin(run(client))),
+    })
 }
 
 /// Waits for the start; none if it failed.
@@ -107,10 +122,20 @@ async fn at_start(
     stream.await.ok()
 }
 
-async fn replay_logs(engine: Arc<Engine>, id: String, request: AttachRequest, tty: bool, client: &mut Box<dyn Duplex>) {
+async fn replay_logs(
+    engine: Arc<Engine>,
+    id: String,
+    request: AttachRequest,
+    tty: bool,
+    client: &mut Box<dyn Duplex>,
+) {
     let (to, mut from) = answer::pipe();
     tokio::task::spawn_blocking(move || {
-        let wanted = Wanted { stdout: request.stdout, stderr: request.stderr, ..Wanted::default() };
+        let wanted = Wanted {
+            stdout: request.stdout,
+            stderr: request.stderr,
+            ..Wanted::default()
+        };
         let told = engine.logs(&id, &wanted, &mut |line| match line {
             Some(line) if to.blocking_send(bytes_of(&line, tty)).is_err() => More::No,
             _ => More::Yes,
@@ -131,12 +156,18 @@ fn bytes_of(line: &Line, tty: bool) -> bytes::Bytes {
         Stream::Stdout => StreamKind::Stdout,
         Stream::Stderr => StreamKind::Stderr,
     };
-    if tty { bytes::Bytes::copy_from_slice(&line.text) } else { frame(kind, &line.text) }
+    if tty {
+        bytes::Bytes::copy_from_slice(&line.text)
+    } else {
+        frame(kind, &line.text)
+    }
 }
 
 /// Joins a client and a shim until the shim is done. The client's end of input closes the shim's input only.
 async fn join(client: Box<dyn Duplex>, shim: BlockingStream) {
-    let shim = shim.set_nonblocking(true).and_then(|()| UnixStream::from_std(shim));
+    let shim = shim
+        .set_nonblocking(true)
+        .and_then(|()| UnixStream::from_std(shim));
     let shim = match shim {
         Ok(shim) => shim,
         Err(error) => {
@@ -163,7 +194,12 @@ async fn feed(mut client: ReadHalf<Box<dyn Duplex>>, mut shim: WriteHalf<UnixStr
     let mut buf = vec![0; MOVE_BYTES];
     let mut open = true;
     while let Ok(len @ 1..) = client.read(&mut buf).await {
-        if open && shim.write_all(buf.get(..len).unwrap_or_default()).await.is_err() {
+        if open
+            && shim
+                .write_all(buf.get(..len).unwrap_or_default())
+                .await
+                .is_err()
+        {
             open = false;
         }
     }
@@ -171,7 +207,10 @@ async fn feed(mut client: ReadHalf<Box<dyn Duplex>>, mut shim: WriteHalf<UnixStr
 }
 
 /// Shim to client, until either is done.
-async fn drain(mut shim: ReadHalf<UnixStream>, mut client: WriteHalf<Box<dyn Duplex>>) -> WriteHalf<Box<dyn Duplex>> {
+async fn drain(
+    mut shim: ReadHalf<UnixStream>,
+    mut client: WriteHalf<Box<dyn Duplex>>,
+) -> WriteHalf<Box<dyn Duplex>> {
     let mut buf = vec![0; MOVE_BYTES];
     while let Ok(len @ 1..) = shim.read(&mut buf).await {
         let written = client.write_all(buf.get(..len).unwrap_or_default()).await;
@@ -200,7 +239,10 @@ pub(crate) async fn start_exec(mut call: Call, id: String) -> Outcome {
     };
     let content_type = content_type(tty, &call);
     let run = move |client| run_exec(engine, ready, stream, tty, client);
-    Ok(Answer::Hijack { content_type, run: Box::new(|client| Box::pin(run(client))) })
+    Ok(Answer::Hijack {
+        content_type,
+        run: Box::new(|client| Box::pin(run(client))),
+    })
 }
 
 /// The connection is taken over already: a failed start is told on it, as docker does.

@@ -3,7 +3,6 @@
 use axum::body::Body;
 use axum::http::{HeaderName, HeaderValue, Response, header};
 use bytes::Bytes;
-use futures_util::{StreamExt, stream};
 use nacre_cli::api;
 use serde_json::{Value, json};
 use tokio::sync::broadcast::error::RecvError;
@@ -14,7 +13,11 @@ use super::{containers, images};
 use crate::engine::{Engine, Error, Event, Filters, Phase, host_architecture, when};
 
 pub(crate) fn ping(call: &Call) -> Answer {
-    let body = if super::route::is_head(&call.method) { Body::empty() } else { Body::from("OK") };
+    let body = if super::route::is_head(&call.method) {
+        Body::empty()
+    } else {
+        Body::from("OK")
+    };
     let mut response = Response::new(body);
     let headers: [(HeaderName, &'static str); 5] = [
         (header::CONTENT_TYPE, "text/plain; charset=utf-8"),
@@ -24,7 +27,9 @@ pub(crate) fn ping(call: &Call) -> Answer {
         (HeaderName::from_static("swarm"), "inactive"),
     ];
     for (name, value) in headers {
-        response.headers_mut().insert(name, HeaderValue::from_static(value));
+        response
+            .headers_mut()
+            .insert(name, HeaderValue::from_static(value));
     }
     response.into()
 }
@@ -33,7 +38,10 @@ pub(crate) fn ping(call: &Call) -> Answer {
 pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 fn kernel() -> String {
-    rustix::system::uname().release().to_string_lossy().into_owned()
+    rustix::system::uname()
+        .release()
+        .to_string_lossy()
+        .into_owned()
 }
 
 pub(crate) fn version() -> Outcome {
@@ -45,11 +53,16 @@ pub(crate) fn version() -> Outcome {
         ("Os", "linux"),
     ];
     answer::json(&api::Version {
-        platform: api::VersionPlatform { name: "nacre".to_owned() },
+        platform: api::VersionPlatform {
+            name: "nacre".to_owned(),
+        },
         components: vec![api::VersionComponent {
             name: "Engine".to_owned(),
             version: VERSION.to_owned(),
-            details: details.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect(),
+            details: details
+                .into_iter()
+                .map(|(key, value)| (key.to_owned(), value.to_owned()))
+                .collect(),
         }],
         version: VERSION.to_owned(),
         api_version: api::API_VERSION.to_owned(),
@@ -73,7 +86,14 @@ fn count(number: usize) -> i64 {
 
 fn engine_info(engine: &Engine, root: String) -> Result<api::Info, Error> {
     let containers = engine.containers();
-    let of = |phases: &[Phase]| count(containers.iter().filter(|c| phases.contains(&c.state.phase)).count());
+    let of = |phases: &[Phase]| {
+        count(
+            containers
+                .iter()
+                .filter(|c| phases.contains(&c.state.phase))
+                .count(),
+        )
+    };
     let uname = rustix::system::uname();
     Ok(api::Info {
         id: engine.identity(),
@@ -94,7 +114,12 @@ fn engine_info(engine: &Engine, root: String) -> Result<api::Info, Error> {
         system_time: when::rfc3339(when::now()),
         logging_driver: "json-file".to_owned(),
         cgroup_driver: "cgroupfs".to_owned(),
-        cgroup_version: if std::path::Path::new("/sys/fs/cgroup/cgroup.controllers").exists() { "2" } else { "1" }.to_owned(),
+        cgroup_version: if std::path::Path::new("/sys/fs/cgroup/cgroup.controllers").exists() {
+            "2"
+        } else {
+            "1"
+        }
+        .to_owned(),
         kernel_version: kernel(),
         operating_system: operating_system(),
         os_type: "linux".to_owned(),
@@ -107,7 +132,10 @@ fn engine_info(engine: &Engine, root: String) -> Result<api::Info, Error> {
         server_version: VERSION.to_owned(),
         runtimes: [("nacre".to_owned(), json!({"path": "nacre"}))].into(),
         default_runtime: "nacre".to_owned(),
-        swarm: api::SwarmInfo { local_node_state: "inactive".to_owned(), ..api::SwarmInfo::default() },
+        swarm: api::SwarmInfo {
+            local_node_state: "inactive".to_owned(),
+            ..api::SwarmInfo::default()
+        },
         security_options: vec!["name=seccomp,profile=builtin".to_owned()],
         ..api::Info::default()
     })
@@ -115,8 +143,13 @@ fn engine_info(engine: &Engine, root: String) -> Result<api::Info, Error> {
 
 fn operating_system() -> String {
     let text = std::fs::read_to_string("/etc/os-release").unwrap_or_default();
-    let name = text.lines().find_map(|line| line.strip_prefix("PRETTY_NAME="));
-    name.map_or_else(|| "Linux".to_owned(), |name| name.trim_matches('"').to_owned())
+    let name = text
+        .lines()
+        .find_map(|line| line.strip_prefix("PRETTY_NAME="));
+    name.map_or_else(
+        || "Linux".to_owned(),
+        |name| name.trim_matches('"').to_owned(),
+    )
 }
 
 fn memory_bytes() -> i64 {
@@ -132,14 +165,20 @@ pub(crate) async fn disk_usage(call: Call) -> Outcome {
         .work(move |engine| {
             let listed = engine.list_images(&Filters::default(), true)?;
             let shared = engine.shared_bytes(&listed);
-            let rows = listed.iter().zip(&shared.per_image).map(|(image, bytes)| api::ImageSummary {
-                shared_size: images::signed(*bytes),
-                containers: count(image.containers),
-                ..images::summary(image, version)
-            });
+            let rows =
+                listed
+                    .iter()
+                    .zip(&shared.per_image)
+                    .map(|(image, bytes)| api::ImageSummary {
+                        shared_size: images::signed(*bytes),
+                        containers: count(image.containers),
+                        ..images::summary(image, version)
+                    });
             let containers = engine.containers();
-            let containers: Result<Vec<_>, Error> =
-                containers.iter().map(|document| containers::summary(engine, document, containers::Sizes::Counted)).collect();
+            let containers: Result<Vec<_>, Error> = containers
+                .iter()
+                .map(|document| containers::summary(engine, document, containers::Sizes::Counted))
+                .collect();
             Ok(api::DiskUsage {
                 layers_size: images::signed(shared.all_layers),
                 images: rows.collect(),
@@ -195,18 +234,30 @@ pub(crate) fn events(call: &Call) -> Outcome {
     let now = when::now();
     let point = |key: &str| -> Result<Option<i64>, Error> {
         let bad = |text: &str| Error::invalid(format!("invalid value for {key}: {text:?}"));
-        call.params.some(key).map(|text| when::point(text, now).ok_or_else(|| bad(text))).transpose()
+        call.params
+            .some(key)
+            .map(|text| when::point(text, now).ok_or_else(|| bad(text)))
+            .transpose()
     };
     let (since, until) = (point("since")?, point("until")?);
     let (kept, mut next) = call.engine.listen();
     let (to, from) = answer::pipe();
     tokio::spawn(async move {
-        for event in kept.iter().filter(|event| since.is_some_and(|since| event.time >= since)) {
-            if until.is_some_and(|until| event.time > until) || send(&to, event, &filters).await.is_err() {
+        for event in kept
+            .iter()
+            .filter(|event| since.is_some_and(|since| event.time >= since))
+        {
+            if until.is_some_and(|until| event.time > until)
+                || send(&to, event, &filters).await.is_err()
+            {
                 return;
             }
         }
-        let end = until.map(|until| std::time::Duration::from_nanos(u64::try_from(until.saturating_sub(when::now())).unwrap_or(0)));
+        let end = until.map(|until| {
+            std::time::Duration::from_nanos(
+                u64::try_from(until.saturating_sub(when::now())).unwrap_or(0),
+            )
+        });
         let timer = async {
             match end {
                 Some(left) => tokio::time::sleep(left).await,
@@ -226,10 +277,14 @@ pub(crate) fn events(call: &Call) -> Outcome {
             }
         }
     });
-    Ok(answer::streamed("application/json", stream::StreamExt::boxed(answer::chunks(from))))
+    Ok(answer::streamed("application/json", answer::chunks(from)))
 }
 
-async fn send(to: &tokio::sync::mpsc::Sender<Bytes>, event: &Event, filters: &Filters) -> Result<(), ()> {
+async fn send(
+    to: &tokio::sync::mpsc::Sender<Bytes>,
+    event: &Event,
+    filters: &Filters,
+) -> Result<(), ()> {
     if !fits(event, filters) {
         return Ok(());
     }
@@ -248,17 +303,25 @@ async fn send(to: &tokio::sync::mpsc::Sender<Bytes>, event: &Event, filters: &Fi
             fields.insert("from".to_owned(), from.into());
         }
     }
-    to.send(Bytes::from(format!("{document}\n"))).await.map_err(drop)
+    to.send(Bytes::from(format!("{document}\n")))
+        .await
+        .map_err(drop)
 }
 
 fn fits(event: &Event, filters: &Filters) -> bool {
-    let any = |key: &str, fits: &dyn Fn(&String) -> bool| !filters.has(key) || filters.get(key).iter().any(fits);
+    let any = |key: &str, fits: &dyn Fn(&String) -> bool| {
+        !filters.has(key) || filters.get(key).iter().any(fits)
+    };
     let name = event.attributes.get("name").map_or("", String::as_str);
     let named = |wanted: &String| event.id.starts_with(wanted.as_str()) || name == wanted;
     let is = |kind: &str| event.kind == kind;
     any("type", &|wanted| wanted == event.kind)
-        && any("event", &|wanted| event.action.split(':').next() == Some(wanted))
+        && any("event", &|wanted| {
+            event.action.split(':').next() == Some(wanted)
+        })
         && any("container", &|wanted| is("container") && named(wanted))
-        && any("image", &|wanted| is("image") && named(wanted) || event.attributes.get("image") == Some(wanted))
+        && any("image", &|wanted| {
+            is("image") && named(wanted) || event.attributes.get("image") == Some(wanted)
+        })
         && filters.labels_match("label", &event.attributes)
 }

@@ -22,7 +22,8 @@ use crate::registry::{Client, Credentials, Platform};
 /// base64url as docker's clients write it, with padding or without.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
     &base64::alphabet::URL_SAFE,
-    GeneralPurposeConfig::new().with_decode_padding_mode(base64::engine::DecodePaddingMode::Indifferent),
+    GeneralPurposeConfig::new()
+        .with_decode_padding_mode(base64::engine::DecodePaddingMode::Indifferent),
 );
 
 /// Bytes of an archive that are sent at once.
@@ -30,7 +31,9 @@ const CHUNK_BYTES: usize = 128 << 10;
 
 /// Reads the credentials that came with a request; none if the header is missing.
 fn credentials(headers: &HeaderMap) -> Result<Option<Credentials>, Error> {
-    let Some(value) = headers.get(api::REGISTRY_AUTH_HEADER) else { return Ok(None) };
+    let Some(value) = headers.get(api::REGISTRY_AUTH_HEADER) else {
+        return Ok(None);
+    };
     let bad = || Error::invalid(format!("invalid {} header", api::REGISTRY_AUTH_HEADER));
     if value.is_empty() {
         return Ok(None);
@@ -39,12 +42,20 @@ fn credentials(headers: &HeaderMap) -> Result<Option<Credentials>, Error> {
     let auth: api::AuthConfig = serde_json::from_slice(&decoded).map_err(|_| bad())?;
     let mut credentials = Credentials::Anonymous;
     if !auth.username.is_empty() {
-        credentials = Credentials::Basic { username: auth.username, password: auth.password };
+        credentials = Credentials::Basic {
+            username: auth.username,
+            password: auth.password,
+        };
     } else if !auth.auth.is_empty() {
-        let plain = base64::engine::general_purpose::STANDARD.decode(&auth.auth).map_err(|_| bad())?;
+        let plain = base64::engine::general_purpose::STANDARD
+            .decode(&auth.auth)
+            .map_err(|_| bad())?;
         let plain = String::from_utf8(plain).map_err(|_| bad())?;
         let (username, password) = plain.split_once(':').ok_or_else(bad)?;
-        credentials = Credentials::Basic { username: username.to_owned(), password: password.to_owned() };
+        credentials = Credentials::Basic {
+            username: username.to_owned(),
+            password: password.to_owned(),
+        };
     }
     if !auth.identitytoken.is_empty() {
         credentials = Credentials::IdentityToken(auth.identitytoken);
@@ -57,15 +68,28 @@ fn credentials(headers: &HeaderMap) -> Result<Option<Credentials>, Error> {
 
 /// Reads `os/arch[/variant]`, or docker's JSON object for it.
 fn platform(call: &Call) -> Result<Option<Platform>, Error> {
-    let Some(text) = call.params.some("platform") else { return Ok(None) };
+    let Some(text) = call.params.some("platform") else {
+        return Ok(None);
+    };
     if text.starts_with('{') {
-        let value: serde_json::Value =
-            serde_json::from_str(text).map_err(|e| Error::invalid(format!("invalid platform: {e}")))?;
-        let field = |key: &str| value.get(key).and_then(serde_json::Value::as_str).unwrap_or_default();
+        let value: serde_json::Value = serde_json::from_str(text)
+            .map_err(|e| Error::invalid(format!("invalid platform: {e}")))?;
+        let field = |key: &str| {
+            value
+                .get(key)
+                .and_then(serde_json::Value::as_str)
+                .unwrap_or_default()
+        };
         let variant = Some(field("variant")).filter(|variant| !variant.is_empty());
-        return Ok(Some(Platform::normal(field("os"), field("architecture"), variant)));
+        return Ok(Some(Platform::normal(
+            field("os"),
+            field("architecture"),
+            variant,
+        )));
     }
-    Platform::parse(text).map(Some).map_err(|e| Error::invalid(e.to_string()))
+    Platform::parse(text)
+        .map(Some)
+        .map_err(|e| Error::invalid(e.to_string()))
 }
 
 /// `POST /images/create`: a pull, or an import.
@@ -73,9 +97,9 @@ pub(crate) async fn create(call: Call) -> Outcome {
     match (call.params.some("fromImage"), call.params.some("fromSrc")) {
         (Some(_), _) => pull(call).await,
         (None, Some("-")) => import(call).await,
-        (None, Some(_)) => {
-            Err(Error::unsupported("nacre imports what is sent to it: fetch the URL and import it from a file or -"))
-        }
+        (None, Some(_)) => Err(Error::unsupported(
+            "nacre imports what is sent to it: fetch the URL and import it from a file or -",
+        )),
         (None, None) => Err(Error::invalid("neither fromImage nor fromSrc is given")),
     }
 }
@@ -84,7 +108,10 @@ async fn pull(call: Call) -> Outcome {
     let invalid = |e: crate::reference::InvalidReference| Error::invalid(e.to_string());
     let name = Reference::parse(call.params.text("fromImage")).map_err(invalid)?;
     let name = match call.params.some("tag") {
-        Some(tag) if tag.contains(':') => name.with_digest(tag.parse().map_err(|_| Error::invalid("invalid reference format"))?),
+        Some(tag) if tag.contains(':') => name.with_digest(
+            tag.parse()
+                .map_err(|_| Error::invalid("invalid reference format"))?,
+        ),
         Some(tag) => name.with_tag(tag).map_err(invalid)?,
         None => name,
     };
@@ -95,8 +122,14 @@ async fn pull(call: Call) -> Outcome {
         if name.tag().is_some() || name.digest().is_some() {
             return pull_one(&engine, &client, &name, platform.as_ref(), &sink).await;
         }
-        for tag in client.tags(&name).await.map_err(crate::transfer::Error::from)? {
-            let Ok(name) = name.with_tag(&tag) else { continue };
+        for tag in client
+            .tags(&name)
+            .await
+            .map_err(crate::transfer::Error::from)?
+        {
+            let Ok(name) = name.with_tag(&tag) else {
+                continue;
+            };
             pull_one(&engine, &client, &name, platform.as_ref(), &sink).await?;
         }
         Ok(())
@@ -104,7 +137,11 @@ async fn pull(call: Call) -> Outcome {
     .await
 }
 
-async fn client(engine: &Arc<Engine>, name: &Reference, given: Option<Credentials>) -> Result<Client, Error> {
+async fn client(
+    engine: &Arc<Engine>,
+    name: &Reference,
+    given: Option<Credentials>,
+) -> Result<Client, Error> {
     let (engine, name) = (Arc::clone(engine), name.clone());
     call::blocking(move || engine.registry_client(&name, given)).await
 }
@@ -119,7 +156,10 @@ async fn pull_one(
     let pulled = engine.pull(client, name, platform, sink.progress()).await?;
     sink.line(api::Progress::status(pulled.digest_line()));
     sink.line(api::Progress::status(pulled.status_line()));
-    sink.names(&pulled.image, pulled.reference.as_ref().map(Reference::familiar));
+    sink.names(
+        &pulled.image,
+        pulled.reference.as_ref().map(Reference::familiar),
+    );
     Ok(())
 }
 
@@ -152,7 +192,9 @@ async fn import(mut call: Call) -> Outcome {
 pub(crate) async fn push(call: Call, name: String) -> Outcome {
     let tag = call.params.some("tag").map(str::to_owned);
     let given = credentials(&call.headers)?;
-    let names = call.work(move |engine| engine.names_to_push(&name, tag.as_deref())).await?;
+    let names = call
+        .work(move |engine| engine.names_to_push(&name, tag.as_deref()))
+        .await?;
     let engine = Arc::clone(&call.engine);
     progress::stream(|sink| async move {
         for name in names {
@@ -200,7 +242,9 @@ pub(crate) async fn pull_local(call: Call) -> Outcome {
         call::blocking(move || {
             let progress = sink.progress();
             for (id, names) in engine.pull_local(&source, platform.as_ref(), &*progress)? {
-                let shown = names.first().map_or_else(|| id.to_string(), Reference::familiar);
+                let shown = names
+                    .first()
+                    .map_or_else(|| id.to_string(), Reference::familiar);
                 sink.line(api::Progress::status(format!("Status: Stored {shown}")));
                 sink.names(&id, names.first().map(Reference::familiar));
             }
@@ -213,7 +257,11 @@ pub(crate) async fn pull_local(call: Call) -> Outcome {
 
 pub(crate) async fn save(call: Call) -> Outcome {
     let names = call.params.all("names");
-    let names: Vec<String> = names.iter().flat_map(|names| names.split(',')).map(str::to_owned).collect();
+    let names: Vec<String> = names
+        .iter()
+        .flat_map(|names| names.split(','))
+        .map(str::to_owned)
+        .collect();
     save_all(call, names).await
 }
 
@@ -230,20 +278,29 @@ async fn save_all(call: Call, names: Vec<String>) -> Outcome {
     let engine = Arc::clone(&call.engine);
     tokio::task::spawn_blocking(move || {
         let mut out = BufWriter::with_capacity(CHUNK_BYTES, Chunks(to.clone()));
-        let saved = engine.save(&images, &mut out).map_err(|error| io::Error::other(answer::chain(&error)));
+        let saved = engine
+            .save(&images, &mut out)
+            .map_err(|error| io::Error::other(answer::chain(&error)));
         if let Err(error) = saved.and_then(|()| out.flush()) {
             tracing::warn!(%error, "a save was broken off");
             // The body ends with an error, so that the client sees a broken stream and not a short archive.
             drop(to.blocking_send(Err(error)));
         }
     });
-    let chunks = futures_util::stream::unfold(from, |mut from| async move { Some((from.recv().await?, from)) });
+    let chunks =
+        futures_util::stream::unfold(
+            from,
+            |mut from| async move { Some((from.recv().await?, from)) },
+        );
     Ok(answer::streamed("application/x-tar", chunks))
 }
 
 pub(crate) async fn export(call: Call, name: String) -> Outcome {
-    call.work(move |engine| engine.container(&name).map(drop)).await?;
-    Err(Error::unsupported("nacre does not export containers yet: commit it and save the image"))
+    call.work(move |engine| engine.container(&name).map(drop))
+        .await?;
+    Err(Error::unsupported(
+        "nacre does not export containers yet: commit it and save the image",
+    ))
 }
 
 /// Writes into a body.
@@ -252,7 +309,9 @@ struct Chunks(mpsc::Sender<io::Result<Bytes>>);
 impl Write for Chunks {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let gone = |_| io::Error::from(io::ErrorKind::BrokenPipe);
-        self.0.blocking_send(Ok(Bytes::copy_from_slice(bytes))).map_err(gone)?;
+        self.0
+            .blocking_send(Ok(Bytes::copy_from_slice(bytes)))
+            .map_err(gone)?;
         Ok(bytes.len())
     }
 
@@ -276,17 +335,29 @@ mod tests {
 
     fn given(text: &str) -> Option<Credentials> {
         let mut headers = HeaderMap::new();
-        headers.insert(api::REGISTRY_AUTH_HEADER, BASE64.encode(text).parse().unwrap());
+        headers.insert(
+            api::REGISTRY_AUTH_HEADER,
+            BASE64.encode(text).parse().unwrap(),
+        );
         credentials(&headers).unwrap()
     }
 
     #[test]
     fn credentials_come_in_several_shapes() {
-        let basic = Credentials::Basic { username: "u".into(), password: "p:q".into() };
+        let basic = Credentials::Basic {
+            username: "u".into(),
+            password: "p:q".into(),
+        };
         assert_eq!(given("{}"), Some(Credentials::Anonymous));
-        assert_eq!(given(r#"{"username":"u","password":"p:q"}"#), Some(basic.clone()));
+        assert_eq!(
+            given(r#"{"username":"u","password":"p:q"}"#),
+            Some(basic.clone())
+        );
         assert_eq!(given(r#"{"auth":"dTpwOnE="}"#), Some(basic));
-        assert_eq!(given(r#"{"identitytoken":"t"}"#), Some(Credentials::IdentityToken("t".into())));
+        assert_eq!(
+            given(r#"{"identitytoken":"t"}"#),
+            Some(Credentials::IdentityToken("t".into()))
+        );
         assert_eq!(credentials(&HeaderMap::new()).unwrap(), None);
     }
 
