@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use nacre_store::{Content, Ino};
+use nacre_store::Ino;
 
 use super::content::{self, DataStep, FILE_BYTES_MAX};
 use super::setattr::{self, Kill};
@@ -47,8 +47,7 @@ pub fn plan(
     size: u64,
     kill: Kill,
 ) -> Result<Plan<Vec<DataStep>>, Errno> {
-    let old = getattr::inode(layers, ino)?;
-    write::regular(&old)?;
+    write::regular(&*getattr::inode(layers, ino)?)?;
     if range.is_empty() {
         return Err(Errno::Inval);
     }
@@ -60,8 +59,8 @@ pub fn plan(
     } else {
         0..0
     };
-    if how == How::Punch && (zeroed.is_empty() || old.content == Content::None) {
-        return Ok(write::nothing()); // there is nothing but hole
+    if how == How::Punch && zeroed.is_empty() {
+        return Ok(write::nothing()); // behind the end there is no hole to make
     }
     write::change(layers, ctx, ino, |inode| {
         let mut steps = content::prepare(&mut inode.content, size, &zeroed);

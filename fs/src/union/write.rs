@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use nacre_store::{Ino, Inode, Kind};
+use nacre_store::{Content, Ino, Inode, Kind};
 
 use super::content::{self, DataStep, FILE_BYTES_MAX};
 use super::draft::Draft;
@@ -33,11 +33,18 @@ pub fn plan(
     })
 }
 
-/// Plans the data file of a file that is opened for writing by passthrough: afterwards it holds the whole content.
+/// Plans the data file of a file that is opened for writing by passthrough: afterwards it holds the whole content. Nothing
+/// is modified: the caller gives the data file the times that the file had.
 pub fn whole(layers: &dyn Layers, ctx: &Context, ino: Ino) -> Result<Plan<Vec<DataStep>>, Errno> {
-    change(layers, ctx, ino, |inode| {
-        content::complete(&mut inode.content, inode.size)
-    })
+    let old = getattr::inode(layers, ino)?;
+    regular(&old)?;
+    if old.content == Content::Data {
+        return Ok(nothing());
+    }
+    let mut draft = Draft::new(layers, ctx);
+    let inode = draft.inode(ino)?;
+    let steps = content::complete(&mut inode.content, inode.size);
+    Ok(draft.finish(steps))
 }
 
 /// Refuses what has no bytes to write.
@@ -56,7 +63,7 @@ pub(super) fn nothing() -> Plan<Vec<DataStep>> {
     }
 }
 
-/// Plans a change of bytes: the record is written only where more changes than the data file says itself.
+/// Plans a change of bytes; the record is written only if more changes than the data file says itself.
 pub(super) fn change(
     layers: &dyn Layers,
     ctx: &Context,

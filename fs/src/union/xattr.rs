@@ -74,10 +74,7 @@ pub fn set(
     let mut draft = Draft::new(layers, ctx);
     let inode = draft.inode(ino)?;
     if is_acl(name) {
-        match Acl::parse(value)? {
-            Some(parsed) => set_acl(inode, ctx, name, &parsed)?,
-            None => drop(inode.xattrs.remove(name)),
-        }
+        set_acl(inode, ctx, name, value)?;
     } else {
         match how {
             How::Create if inode.xattrs.contains_key(name) => return Err(Errno::Exist),
@@ -105,6 +102,7 @@ pub fn remove(
     let mut draft = Draft::new(layers, ctx);
     let inode = draft.inode(ino)?;
     if is_acl(name) {
+        has_acls(inode)?;
         inode.xattrs.remove(name);
     } else if inode.xattrs.remove(name).is_none() {
         check_name(name)?;
@@ -132,22 +130,35 @@ fn check_name(name: &[u8]) -> Result<(), Errno> {
     }
 }
 
-fn set_acl(inode: &mut Inode, ctx: &Context, name: &[u8], acl: &Acl) -> Result<(), Errno> {
+fn has_acls(inode: &Inode) -> Result<(), Errno> {
     if inode.kind == Kind::Symlink {
-        return Err(Errno::NotSup);
+        Err(Errno::NotSup)
+    } else {
+        Ok(())
     }
-    if name == acl::ACCESS {
-        setattr::set_access_acl(inode, acl);
-        // The kernel would tell (FUSE_SETXATTR_ACL_KILL_SGID), were it asked by an extension that fuser lacks. Supplementary
-        // groups are not known here: such a member loses the bit too, which is the safe mistake.
-        if ctx.uid != 0 && ctx.gid != inode.gid {
-            setattr::drop_set_group_id(inode);
+}
+
+fn set_acl(inode: &mut Inode, ctx: &Context, name: &[u8], value: &[u8]) -> Result<(), Errno> {
+    has_acls(inode)?;
+    let wants_dir = name == acl::DEFAULT && inode.kind != Kind::Dir;
+    let acl = match Acl::parse(value) {
+        Ok(None) => {
+            inode.xattrs.remove(name);
+            return Ok(());
         }
+        Ok(Some(_)) | Err(Errno::Inval) if wants_dir => return Err(Errno::Access),
+        Ok(Some(acl)) => acl,
+        Err(error) => return Err(error),
+    };
+    if name == acl::DEFAULT {
+        inode.xattrs.insert(name.into(), acl.to_bytes());
         return Ok(());
     }
-    if inode.kind != Kind::Dir {
-        return Err(Errno::Access);
+    setattr::set_access_acl(inode, &acl);
+    // The kernel would tell (FUSE_SETXATTR_ACL_KILL_SGID), were it asked by an extension that fuser lacks. Supplementary
+    // groups are not known here: such a member loses the bit too, which is the safe mistake.
+    if ctx.uid != 0 && ctx.gid != inode.gid {
+        setattr::drop_set_group_id(inode);
     }
-    inode.xattrs.insert(name.into(), acl.to_bytes());
     Ok(())
 }
