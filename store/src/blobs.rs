@@ -198,6 +198,11 @@ impl Blobs {
             .map_err(|_| Error::corrupt("blob count", id))
     }
 
+    /// Says whether someone in memory is about to record a blob.
+    pub(crate) fn is_pinned(&self, id: &BlobId) -> bool {
+        self.pins.lock().is_pinned(id)
+    }
+
     /// Opens a blob.
     pub(crate) fn read(&self, id: &BlobId) -> Result<Blob> {
         let (place, size) = self

@@ -58,6 +58,11 @@ impl<K: Eq + Hash + Copy> LockedPins<'_, K> {
         self.held.contains_key(key)
     }
 
+    /// Says whether anyone pins the object beside the one who asks, and has a pin.
+    pub(crate) fn is_pinned_beside(&self, key: &K) -> bool {
+        self.held.get(key).is_some_and(|count| *count > 1)
+    }
+
     /// Counts a pin that the caller takes off by itself.
     pub(crate) fn add(&mut self, key: K) {
         *self.held.entry(key).or_default() += 1;

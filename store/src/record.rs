@@ -148,7 +148,10 @@ impl<'a> EntryWriter<'a> {
         encode_entry(&mut out, &self.path, self.position, record);
         self.chunks.buffer.append(&mut out.finish());
         self.path.clone_from(&record.entry.path);
-        self.position = record.position;
+        // Only a file's is written.
+        if matches!(record.entry.kind, EntryKind::File { .. }) {
+            self.position = record.position;
+        }
         if self.chunks.buffer.len() >= CHUNK_BYTES {
             self.chunks.close_chunk()?;
         }

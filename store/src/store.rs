@@ -19,7 +19,7 @@ use crate::numbers::Numbers;
 use crate::pins::Pins;
 use crate::record::TarReader;
 use crate::tree::Caches;
-use crate::{ArchiveId, BlobId, ChainId, DiffId, DocumentKind, Error, Result};
+use crate::{ArchiveId, BlobId, ChainId, DiffId, DocumentKind, Error, Result, UpperId};
 
 /// How a store is opened.
 #[derive(Clone, Debug, Default)]
@@ -48,6 +48,8 @@ pub(crate) struct Inner {
     pub(crate) records: Pins<DiffId>,
     /// Chains in use by trees. Rank: third.
     pub(crate) chains: Pins<ChainId>,
+    /// Uppers that are open.
+    pub(crate) open_uppers: Pins<UpperId>,
     /// Last field: the lock goes after the database.
     owner: Owner,
 }
@@ -74,6 +76,7 @@ impl Store {
             catalog: Mutex::new(()),
             records: Pins::default(),
             chains: Pins::default(),
+            open_uppers: Pins::default(),
             owner,
         };
         inner.finish_removals()?;

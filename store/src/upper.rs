@@ -15,6 +15,7 @@ use crate::blobs::add_count;
 use crate::catalog::Doomed;
 use crate::codec::{self, Decoder, Encoder};
 use crate::db::{Batch, Durability, Family, Scan};
+use crate::pins::Pin;
 use crate::store::Inner;
 use crate::{
     BlobId, ChainId, Content, Error, FileName, Ino, Inode, Kind, Result, Store, Tree, UpperId,
@@ -70,6 +71,7 @@ struct Shared {
     dir: PathBuf,
     /// The highest sequence number; the lock also serialises batches, which read what they replace.
     seq: Mutex<u64>,
+    _open: Pin<UpperId>,
 }
 
 fn key(id: UpperId, tag: u8, rest: &[u8]) -> Vec<u8> {
@@ -152,6 +154,7 @@ impl Store {
             base,
             dir,
             seq: Mutex::new(0),
+            _open: inner.open_uppers.pin(id),
         })))
     }
 
@@ -180,6 +183,7 @@ impl Store {
             base,
             dir,
             seq: Mutex::new(seq),
+            _open: inner.open_uppers.pin(id),
         })))
     }
 
