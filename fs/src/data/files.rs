@@ -1,10 +1,11 @@
 //! The upper's data files: made, held open within a bound, stretched, punched, made durable.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::fs::File;
+use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use nacre_store::{Ino, Time, Upper};
 use parking_lot::Mutex;
@@ -21,8 +22,8 @@ const OPEN_MAX: usize = 512;
 pub(crate) struct DataFiles {
     upper: Upper,
     open: Mutex<Recent<Ino, Arc<File>>>,
-    /// A data file was made since their directory was last synced.
-    directory_changed: AtomicBool,
+    /// Directories that data files were made in and that were not synced since.
+    changed_dirs: Mutex<BTreeSet<PathBuf>>,
     /// Files whose record names chunks that may not be on disk yet.
     fresh: Mutex<HashSet<Ino>>,
 }
@@ -43,7 +44,7 @@ impl DataFiles {
         Self {
             upper,
             open: Mutex::new(Recent::new(OPEN_MAX)),
-            directory_changed: AtomicBool::new(false),
+            changed_dirs: Mutex::new(BTreeSet::new()),
             fresh: Mutex::new(HashSet::new()),
         }
     }
@@ -56,12 +57,9 @@ impl DataFiles {
         }
         let file = match self.upper.data_file(ino, false) {
             Ok(file) => file,
-            Err(nacre_store::Error::Io { source, .. })
-                if source.kind() == std::io::ErrorKind::NotFound =>
-            {
+            Err(nacre_store::Error::NotFound { .. }) => {
                 tracing::warn!(inode = ino.0, "data file is gone, the file is empty");
-                self.directory_changed.store(true, Ordering::Release);
-                self.upper.data_file(ino, true).map_err(|e| of_store(&e))?
+                return self.create(ino);
             }
             Err(error) => return Err(of_store(&error)),
         };
@@ -71,10 +69,12 @@ impl DataFiles {
     /// Makes an inode's data file, empty whatever a crash may have left under its name.
     pub(crate) fn create(&self, ino: Ino) -> Result<Arc<File>> {
         let file = self.upper.data_file(ino, true).map_err(|e| of_store(&e))?;
-        if file.metadata().map_err(|e| of_host(&e))?.len() != 0 {
-            file.set_len(0).map_err(|e| of_host(&e))?;
+        if let Some(dir) = self.upper.data_path(ino).parent() {
+            let mut changed = self.changed_dirs.lock();
+            if !changed.contains(dir) {
+                changed.insert(dir.to_owned());
+            }
         }
-        self.directory_changed.store(true, Ordering::Release);
         Ok(self.keep(ino, file))
     }
 
@@ -96,7 +96,17 @@ impl DataFiles {
             seconds,
             nanos: u32::try_from(nanos).unwrap_or(0),
         };
-        let meta = self.get(ino)?.metadata().map_err(|e| of_host(&e))?;
+        let known = self.open.lock().get(&ino).cloned();
+        let meta = match known {
+            Some(file) => file.metadata(),
+            // Not opened for this: a listing of a large directory would turn over all that is open.
+            None => std::fs::metadata(self.upper.data_path(ino)),
+        };
+        let meta = match meta {
+            Err(error) if error.kind() == ErrorKind::NotFound => self.get(ino)?.metadata(),
+            meta => meta,
+        }
+        .map_err(|e| of_host(&e))?;
         Ok(Stat {
             size: meta.len(),
             blocks: meta.blocks(),
@@ -147,11 +157,12 @@ impl DataFiles {
     /// Makes durable what the records claim beyond plain content: names of data files, and fresh chunks. To be called before
     /// the records themselves are made durable.
     pub(crate) fn sync_claims(&self) -> Result<()> {
-        if self.directory_changed.swap(false, Ordering::AcqRel)
-            && let Err(error) = File::open(self.upper.data_dir()).and_then(|dir| dir.sync_all())
+        let changed = std::mem::take(&mut *self.changed_dirs.lock());
+        if !changed.is_empty()
+            && let Err(errno) = self.sync_dirs(&changed)
         {
-            self.directory_changed.store(true, Ordering::Release);
-            return Err(of_host(&error));
+            self.changed_dirs.lock().extend(changed);
+            return Err(errno);
         }
         let fresh: Vec<Ino> = self.fresh.lock().drain().collect();
         for (index, ino) in fresh.iter().enumerate() {
@@ -159,6 +170,15 @@ impl DataFiles {
                 self.fresh.lock().extend(fresh.iter().skip(index));
                 return Err(errno);
             }
+        }
+        Ok(())
+    }
+
+    /// The directories, and the one that they are in, which they may be new to.
+    fn sync_dirs(&self, dirs: &BTreeSet<PathBuf>) -> Result<()> {
+        let all = dirs.iter().map(PathBuf::as_path);
+        for dir in all.chain([self.upper.data_dir()]) {
+            File::open(dir).and_then(|dir| dir.sync_all()).map_err(|e| of_host(&e))?;
         }
         Ok(())
     }

@@ -1,0 +1,10 @@
+//! Trees on real mounts: as root, with /dev/fuse. Says so on stderr where that cannot be had.
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod lists;
+mod lower;
+mod read_only;
+mod support;
