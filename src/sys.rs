@@ -1,6 +1,7 @@
 //! The system calls that need `unsafe`, behind owned and safe types.
 #![expect(unsafe_code, reason = "this is its home")]
 
+use std::ffi::CStr;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
@@ -37,11 +38,22 @@ pub fn close_from(first: u32) -> io::Result<()> {
 ///
 /// Rust ignores SIGPIPE, and an ignored signal stays ignored through exec.
 pub fn reset_signals() {
+    // struct kernel_sigaction: the handler (SIG_DFL is 0), flags, on some machines a restorer, and the mask.
+    let default = [0u64; 4];
     for number in 1..=64 {
-        // SAFETY: SIG_DFL is no handler of ours, so no code runs that signals could disturb; KILL, STOP and the two that
-        // the C library keeps answer with an error that changes nothing.
-        // WHY UNSAFE: setting a disposition is unsafe in every wrapper.
-        unsafe { libc::signal(number, libc::SIG_DFL) };
+        // SAFETY: the kernel reads at most the 32 bytes of `default`; SIG_DFL is no handler of ours, so no code runs that
+        // signals could disturb; KILL and STOP answer with an error that changes nothing.
+        // WHY UNSAFE: setting a disposition is unsafe in every wrapper, and the C library's refuses the two signals that it
+        // keeps for itself, which its own posix_spawn leaves ignored.
+        unsafe {
+            libc::syscall(
+                libc::SYS_rt_sigaction,
+                number,
+                default.as_ptr(),
+                std::ptr::null::<u64>(),
+                8,
+            );
+        }
     }
     // Unblocking cannot fail with a set that is whole.
     nix::sys::signal::SigSet::all()
@@ -80,6 +92,29 @@ pub fn signal_number(pid: i32, number: i32) -> io::Result<()> {
     // WHY UNSAFE: rustix and nix take only the signals that have a name.
     let sent = unsafe { libc::kill(pid, number) };
     if sent == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+/// Makes a mount and all that is mounted below it read-only.
+pub fn make_read_only(path: &CStr) -> io::Result<()> {
+    // struct mount_attr: what to set, what to clear, propagation, a user namespace.
+    let attributes = [libc::MOUNT_ATTR_RDONLY, 0, 0, 0];
+    // SAFETY: the path ends with a zero, and the kernel reads the 32 bytes of `attributes` that it is told.
+    // WHY UNSAFE: neither rustix nor nix wraps mount_setattr.
+    let set = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            libc::AT_FDCWD,
+            path.as_ptr(),
+            libc::AT_RECURSIVE,
+            attributes.as_ptr(),
+            size_of_val(&attributes),
+        )
+    };
+    if set == 0 {
         Ok(())
     } else {
         Err(io::Error::last_os_error())

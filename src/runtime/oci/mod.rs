@@ -44,6 +44,9 @@ pub(crate) struct Confinement {
     pub(crate) capabilities: Vec<Capability>,
     /// The filter, if any.
     pub(crate) seccomp: Option<LinuxSeccomp>,
+    /// Whether the cgroup mount shall be made read-only: libcontainer leaves those of the first version writable, and who
+    /// writes there opens all devices to himself.
+    pub(crate) seals_cgroups: bool,
 }
 
 /// The path of a container's cgroup.
@@ -67,6 +70,7 @@ pub(crate) fn confinement(security: &Security, host: &Host) -> Result<Confinemen
     Ok(Confinement {
         capabilities,
         seccomp,
+        seals_cgroups: false,
     })
 }
 

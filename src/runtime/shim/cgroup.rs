@@ -197,8 +197,14 @@ fn in_table(table: &str) -> Vec<PathBuf> {
             .filter_map(|line| {
                 let (mount, source) = line.split_once(" - ")?;
                 let place = mount.split(' ').nth(4)?;
-                let typ = source.split(' ').next()?;
-                (typ == kind && Path::new(place).starts_with(ROOT)).then(|| PathBuf::from(place))
+                let mut source = source.split(' ');
+                let is_kind = source.next()? == kind && Path::new(place).starts_with(ROOT);
+                // A named hierarchy has no controller; it is systemd's, and libcontainer leaves it alone too.
+                let is_named = source
+                    .last()?
+                    .split(',')
+                    .any(|option| option.starts_with("name="));
+                (is_kind && !is_named).then(|| PathBuf::from(place))
             })
             .collect()
     };
@@ -269,6 +275,7 @@ mod tests {
         let mixed = "30 20 0:26 / /sys/fs/cgroup rw - tmpfs tmpfs rw\n\
                      31 30 0:27 / /sys/fs/cgroup/cpu rw,relatime shared:1 - cgroup cgroup rw,cpu\n\
                      32 30 0:28 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n\
+                     34 30 0:29 / /sys/fs/cgroup/systemd rw - cgroup cgroup rw,xattr,name=systemd\n\
                      33 30 0:28 / /elsewhere rw - cgroup cgroup rw,pids\n";
         assert_eq!(in_table(mixed), [PathBuf::from("/sys/fs/cgroup/cpu")]);
         let second = "30 20 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n";

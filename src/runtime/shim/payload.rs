@@ -99,6 +99,11 @@ impl Payload {
         std::env::set_current_dir(&self.cwd)
             .and_then(|()| std::env::current_dir())
             .map_err(|error| self.no_directory(&error))?;
+        if self.confinement.seals_cgroups {
+            sys::make_read_only(c"/sys/fs/cgroup").map_err(|error| {
+                StartError::other(format!("making /sys/fs/cgroup read-only: {error}"))
+            })?;
+        }
         if let Some(filter) = &self.confinement.seccomp {
             initialize_seccomp(filter)
                 .map_err(|error| StartError::other(format!("seccomp: {error}")))?;

@@ -187,7 +187,13 @@ fn start_in_namespace(
     let bundle = oci::container(spec, who, &host)?;
     state_dir::write(&dir.bundle_config(), &bundle).map_err(because("writing config.json"))?;
     fs::create_dir_all(dir.library()).map_err(because("making the library's directory"))?;
-    let (report, payload) = payload(oci::confinement(&spec.security, &host)?, process, &bundle)?;
+    let mut confinement = oci::confinement(&spec.security, &host)?;
+    let replaced = spec
+        .mounts
+        .iter()
+        .any(|mount| Path::new(&mount.target).starts_with("/sys"));
+    confinement.seals_cgroups = host.has_cgroups && !spec.security.privileged && !replaced;
+    let (report, payload) = payload(confinement, process, &bundle)?;
     let (builder, ends) = builder(dir, &spec.id, process, payload)?;
     let mut container = builder
         .as_init(dir.path())
