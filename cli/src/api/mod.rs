@@ -47,7 +47,7 @@ pub use nacre::{
 };
 pub use network::{EndpointSettings, NetworkSettings};
 pub use progress::{ErrorDetail, Progress, ProgressDetail};
-pub use stdcopy::{Demux, FRAME_HEADER_BYTES, Frame, StreamKind, frame_header};
+pub use stdcopy::{Demux, FRAME_HEADER_BYTES, Frame, StreamKind, UnknownKind, frame_header};
 pub use system::{
     AuthConfig, DiskUsage, IndexInfo, Info, PluginsInfo, RegistryConfig, SwarmInfo, Version,
     VersionComponent, VersionPlatform,
