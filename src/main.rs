@@ -13,7 +13,7 @@ fn main() -> ExitCode {
     if let Some(code) = service::lifecycle::run_if_asked() {
         return code;
     }
-    nacre_cli::main(&Hooks {
+    nacre_cli::main(Hooks {
         start_service: service::lifecycle::start,
         run_service: service::lifecycle::run,
         credentials: service::credentials::find,

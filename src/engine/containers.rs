@@ -46,8 +46,6 @@ pub struct Turn {
     pub active: bool,
     /// How the last process ended.
     pub exit_code: i32,
-    /// Why it could not be started.
-    pub error: String,
     /// It was removed.
     pub gone: bool,
 }

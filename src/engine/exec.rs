@@ -182,7 +182,7 @@ impl Engine {
     ) -> Result<(ReadyExec, Option<UnixStream>)> {
         let mut exec = self.execs.claim(id)?;
         exec.request.process.console_size = size.or(exec.request.process.console_size);
-        match self.bring_up(&exec, attach) {
+        match self.bring_exec_up(&exec, attach) {
             Ok((shim, stream)) => {
                 self.execs
                     .set(id, ExecPhase::Running(None), Some(Arc::clone(&shim)));
@@ -195,7 +195,7 @@ impl Engine {
         }
     }
 
-    fn bring_up(&self, exec: &Exec, attach: bool) -> Result<(Arc<Shim>, Option<UnixStream>)> {
+    fn bring_exec_up(&self, exec: &Exec, attach: bool) -> Result<(Arc<Shim>, Option<UnixStream>)> {
         let live = self.containers.find(exec.container.as_str())?;
         let document = live.document();
         check_running(&document)?;

@@ -142,7 +142,13 @@ impl Engine {
             .into_iter()
             .filter(|container| container.state.phase.is_active());
         let containers = active.map(|container| format!("container {}", container.name));
-        self.mounts.in_use().into_iter().chain(containers).collect()
+        let lingering = self.roots.lingering();
+        self.mounts
+            .in_use()
+            .into_iter()
+            .chain(containers)
+            .chain(lingering)
+            .collect()
     }
 
     /// Ends what is being served and makes the store ready for a quick start.

@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use nacre_fs::mount::MountError;
 use nacre_store::{DocumentKind, ImageId, Store, UpperId};
@@ -16,11 +17,14 @@ use super::events::attributes;
 use super::mount_table::{self, Namespace};
 use super::namespace::Owner;
 use super::remove::User;
-use super::roots::{Key, Root};
+use super::roots::{Key, LET_GO, Root};
 use super::when::{self, Nanos};
 
 /// Version of the document's shape.
 const DOCUMENT_VERSION: u32 = 1;
+
+/// How long the kernel gets for a tree that was unmounted lazily: enough if nobody is in it, and nobody waits if somebody is.
+const NOT_WAITED_FOR: Duration = Duration::from_millis(100);
 
 /// A name with its changes. Stored as JSON under the name.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -216,7 +220,7 @@ impl Engine {
                 Ok(mounted)
             }
             Err(error) => {
-                self.let_go_if_idle(&state, tree.key)?;
+                self.let_go_if_idle(&state, tree.key, LET_GO)?;
                 if let Some(name) = made {
                     self.forget_kept(&mut state, &name)?;
                 }
@@ -435,18 +439,19 @@ impl Engine {
         drop(mount);
         self.events
             .tell("mount", "unmount", &target, attributes([("name", &name)]));
-        match self.let_go_if_idle(state, key) {
+        let grace = if lazy { NOT_WAITED_FOR } else { LET_GO };
+        match self.let_go_if_idle(state, key, grace) {
             // It ends with its last user; that is what lazy asks for.
             Err(Error::Mount(MountError::InUse { .. })) if lazy => Ok(()),
             done => done,
         }
     }
 
-    fn let_go_if_idle(&self, state: &State, key: Key) -> Result<()> {
+    fn let_go_if_idle(&self, state: &State, key: Key, grace: Duration) -> Result<()> {
         if state.attached.iter().any(|mount| mount.key == key) {
             return Ok(());
         }
-        self.roots.let_go(key)
+        self.roots.let_go(key, grace)
     }
 
     /// Notices mounts that were taken away behind our back, by umount(8).
@@ -498,7 +503,7 @@ impl Engine {
             return Ok(());
         };
         if let Some(kept) = state.kept.get(at) {
-            self.roots.let_go(Key::Upper(kept.upper))?;
+            self.roots.let_go(Key::Upper(kept.upper), LET_GO)?;
             match self.store.remove_upper(kept.upper) {
                 Ok(()) | Err(nacre_store::Error::NotFound { .. }) => {}
                 Err(error) => return Err(error.into()),

@@ -14,7 +14,7 @@ use super::error::{Error, Result};
 
 /// How long the kernel may take to let go of a tree whose last mount is gone: it is done in microseconds, unless a
 /// process is just leaving it.
-const LET_GO: Duration = Duration::from_secs(10);
+pub(crate) const LET_GO: Duration = Duration::from_secs(10);
 
 /// A tree that is being served.
 pub(crate) struct Root {
@@ -116,15 +116,30 @@ impl Roots {
         Ok(root)
     }
 
-    /// Ends a tree that nobody mounts any more, and waits until it is durable. One that somebody still uses is served on.
-    pub(crate) fn let_go(&self, key: Key) -> Result<()> {
+    /// Ends a tree that nobody mounts any more, and waits until it is durable. One that somebody still uses after `grace` is
+    /// served on.
+    pub(crate) fn let_go(&self, key: Key, grace: Duration) -> Result<()> {
+        // Not under the lock: others need not wait for the last user of this one.
+        let Some(root) = self.0.lock().get(&key).map(Arc::clone) else {
+            return Ok(());
+        };
+        root.settle()?;
+        root.served.shutdown(grace)?;
         let mut all = self.0.lock();
-        if let Some(root) = all.get(&key) {
-            root.settle()?;
-            root.served.shutdown(LET_GO)?;
+        if all.get(&key).is_some_and(|now| Arc::ptr_eq(now, &root)) {
             all.remove(&key);
         }
         Ok(())
+    }
+
+    /// Trees that were let go of, and that somebody still uses: a working directory, an open file.
+    pub(crate) fn lingering(&self) -> Vec<String> {
+        let mut all = self.0.lock();
+        all.retain(|_, root| root.served.alive());
+        let let_go = all.values().filter(|root| root.served.mount_fd().is_err());
+        let_go
+            .map(|root| format!("unmounted tree {}", root.served.source()))
+            .collect()
     }
 
     /// A writable layer's tree to look at: the one that is served, else one that nobody sees.
@@ -148,6 +163,7 @@ impl Roots {
     /// Ends all that are left, as when the service stops.
     pub(crate) fn end_all(&self) -> Result<()> {
         let keys: Vec<Key> = self.0.lock().keys().copied().collect();
-        keys.into_iter().try_for_each(|key| self.let_go(key))
+        keys.into_iter()
+            .try_for_each(|key| self.let_go(key, LET_GO))
     }
 }

@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 use super::container::{Container, Files, Phase};
 use super::containers::Live;
 use super::error::{Error, Result};
-use super::roots::Key;
+use super::roots::{Key, LET_GO};
 use super::{Engine, host_files, merge, place, when};
 use crate::runtime::spec::{
     Access, ConsoleSize, ContainerSpec, MountSource, MountSpec, Network, ProcessSpec, Stdin,
@@ -97,14 +97,29 @@ impl Engine {
     /// Brings the root, the shim and the process up, in this order, and takes them down again if one fails.
     fn launch(&self, live: &Live, document: &Container) -> Result<Arc<Shim>> {
         let files = self.container_files(&document.id);
+        let launched = self.bring_up(live, document, &files);
+        if launched.is_err() {
+            live.run.lock().take();
+            // The start's error is the one to tell; what is left here the next start takes away.
+            if let Ok(shim) = Shim::open(files.shim()) {
+                drop(shim.delete());
+            }
+            if let Err(error) = self.roots.let_go(Key::Upper(document.upper), LET_GO) {
+                tracing::warn!(container = %document.id, %error, "cannot end the root of a container that did not start");
+            }
+        }
+        launched
+    }
+
+    fn bring_up(&self, live: &Live, document: &Container, files: &Files) -> Result<Arc<Shim>> {
         let root = self
             .roots
             .writable(&self.store, document.upper, &document.name)?;
-        host_files::write(&files, document)?;
+        host_files::write(files, document)?;
         place::prepare(root.vfs(), document)?;
         let shim = Arc::new(Shim::prepare(Launch {
             state_dir: files.shim(),
-            spec: specification(document, &files)?,
+            spec: specification(document, files)?,
             rootfs: root.descriptor()?,
             log: Some(files.log()),
             program: None,
@@ -112,15 +127,8 @@ impl Engine {
         *live.run.lock() = Some(Run {
             shim: Arc::clone(&shim),
         });
-        let started = self.start_process(live, &shim);
-        if started.is_err() {
-            live.run.lock().take();
-            // The start's error is the one to tell; what is left here the next start takes away.
-            if let Ok(shim) = Shim::open(files.shim()) {
-                drop(shim.delete());
-            }
-        }
-        started.map(|()| shim)
+        self.start_process(live, &shim)?;
+        Ok(shim)
     }
 
     fn start_process(&self, live: &Live, shim: &Shim) -> Result<()> {
@@ -141,10 +149,7 @@ impl Engine {
             state.oom_killed = false;
             state.error.clear();
         })?;
-        live.tell(|turn| {
-            turn.active = true;
-            turn.error.clear();
-        });
+        live.tell(|turn| turn.active = true);
         Ok(())
     }
 
@@ -154,14 +159,13 @@ impl Engine {
         let text = error.to_string();
         live.update(&self.store, |document| {
             document.state.exit_code = code;
-            document.state.error.clone_from(&text);
+            document.state.error = text;
             document.state.finished = Some(when::now());
         })?;
         live.tell(|turn| {
             turn.exits = turn.exits.saturating_add(1);
             turn.active = false;
             turn.exit_code = code;
-            turn.error = text;
         });
         if document.host.auto_remove {
             self.remove_locked(live)?;
@@ -198,7 +202,7 @@ impl Engine {
         let paths = self.container_files(&before.id);
         let mut trouble = exit.trouble.clone().unwrap_or_default();
         drop(run);
-        if let Err(error) = self.roots.let_go(Key::Upper(before.upper)) {
+        if let Err(error) = self.roots.let_go(Key::Upper(before.upper), LET_GO) {
             trouble = format!("{trouble} {error}").trim().to_owned();
         }
         if let Err(error) = Shim::open(paths.shim()).and_then(Shim::delete) {

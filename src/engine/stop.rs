@@ -118,11 +118,11 @@ impl Engine {
                 document.id
             )));
         };
-        self.send(&run, &document, number)?;
-        if number == libc::SIGKILL && document.state.phase == Phase::Paused {
-            ended_is_fine(run.shim.resume())?;
+        if number == libc::SIGKILL {
+            // This one is always obeyed, so that the answer is the end.
+            return self.kill_and_wait(&live, &run, &document);
         }
-        Ok(())
+        self.send(&run, &document, number)
     }
 
     /// Freezes a container's processes.

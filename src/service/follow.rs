@@ -52,11 +52,9 @@ pub(crate) async fn wait(call: Call, name: String) -> Outcome {
             // The container is gone with all that knew of it.
             Err(_) => Turn::default(),
         };
-        let error = (!turn.error.is_empty()).then(|| api::WaitError {
-            message: turn.error.clone(),
-        });
+        // A failed start is told to whoever started; docker leaves the error of a wait empty too.
         let answer = api::WaitResponse {
-            error,
+            error: None,
             status_code: i64::from(turn.exit_code),
         };
         let mut bytes = serde_json::to_vec(&answer).map_err(std::io::Error::other)?;
