@@ -76,7 +76,9 @@ impl Engine {
             }
             Subject::Mount { .. } => None,
         };
-        let vfs = self.roots.tree(&self.store, subject.upper())?;
+        let vfs = self
+            .roots
+            .tree(&self.store, subject.upper(), &request.container)?;
         let layer = self.layer_of(&vfs, &request.container)?;
         // Its processes need not wait for the image.
         drop(frozen);

@@ -337,7 +337,9 @@ impl Engine {
 
     /// Bytes of the files in a container's writable layer.
     pub fn upper_bytes(&self, document: &Container) -> Result<u64> {
-        let vfs = self.roots.tree(&self.store, document.upper)?;
+        let vfs = self
+            .roots
+            .tree(&self.store, document.upper, &document.name)?;
         let fail = |errno: nacre_fs::errno::Errno| Error::Io {
             what: "cannot read the changes of container",
             path: document.short_id().into(),

@@ -43,20 +43,16 @@ impl Subject {
 impl Engine {
     /// Finds a container or a named mount; they share one namespace.
     pub(crate) fn subject(&self, name: &str) -> Result<Subject> {
-        match self.containers.find(name) {
-            Ok(live) => {
-                let document = live.document();
-                Ok(Subject::Container(live, Box::new(document)))
-            }
-            Err(Error::NoSuchContainer(missing)) => match self.mounts.kept(name) {
-                Some(kept) => Ok(Subject::Mount {
-                    image: kept.image,
-                    upper: kept.upper,
-                }),
-                None => Err(Error::NoSuchContainer(missing)),
-            },
-            Err(error) => Err(error),
+        // A name is exact, the ID of a container may be only begun.
+        if let Some(kept) = self.mounts.kept(name) {
+            return Ok(Subject::Mount {
+                image: kept.image,
+                upper: kept.upper,
+            });
         }
+        let live = self.containers.find(name)?;
+        let document = live.document();
+        Ok(Subject::Container(live, Box::new(document)))
     }
 
     /// Returns what a container or a named mount changed, sorted by path, parents first.
@@ -67,7 +63,7 @@ impl Engine {
             Subject::Container(live, _) => Some(live.work.lock()),
             Subject::Mount { .. } => None,
         };
-        let vfs = self.roots.tree(&self.store, subject.upper())?;
+        let vfs = self.roots.tree(&self.store, subject.upper(), name)?;
         Ok(snapshot(&vfs, name)?.changes()?)
     }
 }

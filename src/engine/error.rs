@@ -99,13 +99,20 @@ pub enum Error {
     Shim(#[from] ShimError),
     /// An image could not be moved.
     #[error(transparent)]
-    Transfer(#[from] transfer::Error),
+    Transfer(Box<transfer::Error>),
     /// A tree could not be mounted or unmounted.
     #[error(transparent)]
     Mount(#[from] MountError),
     /// A layer could not be made of changes.
     #[error(transparent)]
     Layer(#[from] LayerError),
+}
+
+/// Boxed, because it is by far the largest and would make every result as large.
+impl From<transfer::Error> for Error {
+    fn from(error: transfer::Error) -> Error {
+        Error::Transfer(Box::new(error))
+    }
 }
 
 /// The engine's result.

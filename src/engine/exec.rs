@@ -57,10 +57,13 @@ pub struct Exec {
 
 /// All of them. One lock, a leaf.
 #[derive(Default)]
-pub(crate) struct Execs(Mutex<HashMap<String, (Exec, Option<Arc<Shim>>)>>);
+pub(crate) struct Execs(Mutex<HashMap<String, Known>>);
+
+/// A process, and its shim while it has one.
+type Known = (Exec, Option<Arc<Shim>>);
 
 impl Execs {
-    fn get(&self, id: &str) -> Result<(Exec, Option<Arc<Shim>>)> {
+    fn get(&self, id: &str) -> Result<Known> {
         self.0
             .lock()
             .get(id)

@@ -504,6 +504,11 @@ impl Engine {
         };
         if let Some(kept) = state.kept.get(at) {
             self.roots.let_go(Key::Upper(kept.upper), LET_GO)?;
+            if !self.roots.is_closed(kept.upper) {
+                return Err(Error::conflict(format!(
+                    "cannot remove the changes of mount \"{name}\": they are being read"
+                )));
+            }
             match self.store.remove_upper(kept.upper) {
                 Ok(()) | Err(nacre_store::Error::NotFound { .. }) => {}
                 Err(error) => return Err(error.into()),

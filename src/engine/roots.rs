@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
 
 use nacre_fs::mount::{Profile, ServeOptions, Served};
 use nacre_fs::vfs::Vfs;
@@ -15,6 +15,10 @@ use super::error::{Error, Result};
 /// How long the kernel may take to let go of a tree whose last mount is gone: it is done in microseconds, unless a
 /// process is just leaving it.
 pub(crate) const LET_GO: Duration = Duration::from_secs(10);
+
+/// How long the threads of an ended connection, or somebody who looks, may take to drop a tree.
+const CLOSE: Duration = Duration::from_secs(2);
+const CLOSE_PAUSE: Duration = Duration::from_millis(2);
 
 /// A tree that is being served.
 pub(crate) struct Root {
@@ -33,7 +37,31 @@ pub(crate) enum Key {
 
 /// All of them. The lock is held while one is brought up, so that nobody brings it up twice.
 #[derive(Default)]
-pub(crate) struct Roots(Mutex<HashMap<Key, Arc<Root>>>);
+pub(crate) struct Roots(Mutex<State>);
+
+#[derive(Default)]
+struct State {
+    served: HashMap<Key, Arc<Root>>,
+    /// Writable layers that are open, served or only looked at: there is never a second tree over one layer.
+    open: HashMap<UpperId, Weak<Vfs>>,
+}
+
+impl State {
+    fn upper(&mut self, store: &Store, upper: UpperId, name: &str) -> Result<Arc<Vfs>> {
+        self.open.retain(|_, vfs| vfs.strong_count() > 0);
+        if let Some(vfs) = self.open.get(&upper).and_then(Weak::upgrade) {
+            return Ok(vfs);
+        }
+        let failed = |errno: nacre_fs::errno::Errno| Error::Io {
+            what: "cannot open the writable layer of",
+            path: name.into(),
+            source: errno.into(),
+        };
+        let vfs = Arc::new(Vfs::writable(store.open_upper(upper)?).map_err(failed)?);
+        self.open.insert(upper, Arc::downgrade(&vfs));
+        Ok(vfs)
+    }
+}
 
 impl Root {
     /// The tree.
@@ -67,23 +95,16 @@ impl Root {
 impl Roots {
     /// The tree of a writable layer.
     pub(crate) fn writable(&self, store: &Store, upper: UpperId, name: &str) -> Result<Arc<Root>> {
-        self.get(Key::Upper(upper), name, Profile::Writable, || {
-            let failed = |errno: nacre_fs::errno::Errno| Error::Io {
-                what: "cannot open the writable layer of",
-                path: name.into(),
-                source: errno.into(),
-            };
-            Vfs::writable(store.open_upper(upper)?).map_err(failed)
+        self.get(Key::Upper(upper), name, Profile::Writable, |state| {
+            state.upper(store, upper, name)
         })
     }
 
     /// The tree of an image.
     pub(crate) fn read_only(&self, store: &Store, image: &Image, name: &str) -> Result<Arc<Root>> {
-        self.get(Key::Image(image.id), name, Profile::ReadOnly, || {
-            Ok(Vfs::read_only(
-                store.clone(),
-                store.tree(image.chain.as_ref())?,
-            ))
+        self.get(Key::Image(image.id), name, Profile::ReadOnly, |_| {
+            let tree = store.tree(image.chain.as_ref())?;
+            Ok(Arc::new(Vfs::read_only(store.clone(), tree)))
         })
     }
 
@@ -92,27 +113,25 @@ impl Roots {
         key: Key,
         name: &str,
         profile: Profile,
-        open: impl FnOnce() -> Result<Vfs>,
+        open: impl FnOnce(&mut State) -> Result<Arc<Vfs>>,
     ) -> Result<Arc<Root>> {
-        let mut all = self.0.lock();
-        if let Some(root) = all.get(&key) {
+        let mut state = self.0.lock();
+        if let Some(root) = state.served.get(&key) {
             if root.served.mount_fd().is_ok() {
                 return Ok(Arc::clone(root));
             }
             // It was let go of, or died: two connections over one tree would not see each other's changes.
             root.served.shutdown(LET_GO)?;
-            all.remove(&key);
+            state.served.remove(&key);
         }
-        let vfs = Arc::new(open()?);
-        let served = Served::start(
-            Arc::clone(&vfs),
-            ServeOptions {
-                source: format!("nacre:{name}"),
-                profile,
-            },
-        )?;
+        let vfs = open(&mut state)?;
+        let options = ServeOptions {
+            source: format!("nacre:{name}"),
+            profile,
+        };
+        let served = Served::start(Arc::clone(&vfs), options)?;
         let root = Arc::new(Root { vfs, served });
-        all.insert(key, Arc::clone(&root));
+        state.served.insert(key, Arc::clone(&root));
         Ok(root)
     }
 
@@ -120,49 +139,55 @@ impl Roots {
     /// served on.
     pub(crate) fn let_go(&self, key: Key, grace: Duration) -> Result<()> {
         // Not under the lock: others need not wait for the last user of this one.
-        let Some(root) = self.0.lock().get(&key).map(Arc::clone) else {
+        let Some(root) = self.0.lock().served.get(&key).map(Arc::clone) else {
             return Ok(());
         };
         root.settle()?;
         root.served.shutdown(grace)?;
-        let mut all = self.0.lock();
-        if all.get(&key).is_some_and(|now| Arc::ptr_eq(now, &root)) {
-            all.remove(&key);
+        let served = &mut self.0.lock().served;
+        if served.get(&key).is_some_and(|now| Arc::ptr_eq(now, &root)) {
+            served.remove(&key);
         }
         Ok(())
     }
 
     /// Trees that were let go of, and that somebody still uses: a working directory, an open file.
     pub(crate) fn lingering(&self) -> Vec<String> {
-        let mut all = self.0.lock();
-        all.retain(|_, root| root.served.alive());
-        let let_go = all.values().filter(|root| root.served.mount_fd().is_err());
+        let served = &mut self.0.lock().served;
+        served.retain(|_, root| root.served.alive());
+        let let_go = served
+            .values()
+            .filter(|root| root.served.mount_fd().is_err());
         let_go
             .map(|root| format!("unmounted tree {}", root.served.source()))
             .collect()
     }
 
-    /// A writable layer's tree to look at: the one that is served, else one that nobody sees.
-    pub(crate) fn tree(&self, store: &Store, upper: UpperId) -> Result<Arc<Vfs>> {
-        let all = self.0.lock();
-        if let Some(root) = all.get(&Key::Upper(upper))
-            && root.served.alive()
-        {
-            return Ok(Arc::clone(&root.vfs));
+    /// A writable layer's tree to look at, served or not.
+    pub(crate) fn tree(&self, store: &Store, upper: UpperId, name: &str) -> Result<Arc<Vfs>> {
+        self.0.lock().upper(store, upper, name)
+    }
+
+    /// Waits until nobody serves a writable layer or looks at it, so that it may go; says whether that came.
+    pub(crate) fn is_closed(&self, upper: UpperId) -> bool {
+        let start = Instant::now();
+        loop {
+            let open = self
+                .0
+                .lock()
+                .open
+                .get(&upper)
+                .is_some_and(|vfs| vfs.strong_count() > 0);
+            if !open || start.elapsed() >= CLOSE {
+                return !open;
+            }
+            std::thread::sleep(CLOSE_PAUSE);
         }
-        let failed = |errno: nacre_fs::errno::Errno| Error::Io {
-            what: "cannot open writable layer",
-            path: upper.0.to_string().into(),
-            source: errno.into(),
-        };
-        Vfs::writable(store.open_upper(upper)?)
-            .map(Arc::new)
-            .map_err(failed)
     }
 
     /// Ends all that are left, as when the service stops.
     pub(crate) fn end_all(&self) -> Result<()> {
-        let keys: Vec<Key> = self.0.lock().keys().copied().collect();
+        let keys: Vec<Key> = self.0.lock().served.keys().copied().collect();
         keys.into_iter()
             .try_for_each(|key| self.let_go(key, LET_GO))
     }

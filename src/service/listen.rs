@@ -83,13 +83,12 @@ async fn respond(
     let mut response = match handle(service, &parts, Body::new(body), peer).await {
         Ok(Answer::Plain(response)) => response,
         Ok(Answer::Hijack { content_type, run }) if wants_upgrade => {
-            let busy = service.activity.enter();
+            // Not counted as activity: a container that runs is in use itself, and one that never starts shall keep nobody.
             tokio::spawn(async move {
                 // Without an upgrade the client has left already.
                 if let Ok(upgraded) = upgrade.await {
                     run(Box::new(TokioIo::new(upgraded))).await;
                 }
-                drop(busy);
             });
             switching(content_type)
         }

@@ -101,7 +101,8 @@ pub(crate) async fn attach(call: Call, name: String) -> Outcome {
         }
         let stream = match attachment {
             Attachment::Now(stream) => Some(stream),
-            Attachment::AtStart(stream) => at_start(stream, &mut client).await,
+            // The sender is dropped if the start fails.
+            Attachment::AtStart(stream) => stream.await.ok(),
         };
         match stream {
             Some(stream) => join(client, stream).await,
@@ -112,14 +113,6 @@ pub(crate) async fn attach(call: Call, name: String) -> Outcome {
         content_type,
         run: Box::new(|client| Box::pin(run(client))),
     })
-}
-
-/// Waits for the start; none if it failed.
-async fn at_start(
-    stream: tokio::sync::oneshot::Receiver<BlockingStream>,
-    _client: &mut Box<dyn Duplex>,
-) -> Option<BlockingStream> {
-    stream.await.ok()
 }
 
 async fn replay_logs(
