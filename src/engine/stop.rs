@@ -196,7 +196,7 @@ impl Engine {
 
     /// The caller holds `work`, and the container has no process. What fails half-way is left marked as dead.
     pub(crate) fn remove_locked(&self, live: &Arc<Live>) -> Result<()> {
-        let document = live.update(&self.store, |document| document.state.phase = Phase::Dead)?;
+        let document = live.document();
         // Whoever still reads it, as a list with sizes does, is done soon; if not, the removal goes on another time.
         if !self.roots.is_closed(document.upper) {
             return Err(Error::conflict(format!(
@@ -204,6 +204,7 @@ impl Engine {
                 document.id
             )));
         }
+        live.update(&self.store, |document| document.state.phase = Phase::Dead)?;
         match self.store.remove_upper(document.upper) {
             Ok(()) | Err(nacre_store::Error::NotFound { .. }) => {}
             Err(error) => return Err(error.into()),
