@@ -42,9 +42,9 @@ pub enum Error {
         /// Which image.
         name: String,
         /// What it is for.
-        found: Platform,
+        found: Box<Platform>,
         /// What was asked for.
-        wanted: Platform,
+        wanted: Box<Platform>,
     },
     /// The outer archive does not read.
     #[error("cannot read image archive: {0}")]

@@ -84,8 +84,8 @@ impl ImageConfig {
         {
             return Err(Error::OtherPlatform {
                 name: name.to_owned(),
-                found: found.clone(),
-                wanted: wanted.clone(),
+                found: Box::new(found.clone()),
+                wanted: Box::new(wanted.clone()),
             });
         }
         if found.os != "linux" {

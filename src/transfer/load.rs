@@ -81,10 +81,9 @@ pub fn load(
 ) -> Result<Vec<Loaded>> {
     let incoming = incoming::read(store, archive, progress)?;
     let document = |digest: &Digest| Ok(incoming.blob(digest).map(<[u8]>::to_vec));
-    let layout = match incoming.document("index.json") {
-        Some(index) => Some(candidates(index, &document, platform)),
-        None => None,
-    };
+    let layout = incoming
+        .document("index.json")
+        .map(|index| candidates(index, &document, platform));
     let ready = match (incoming.document("manifest.json"), layout) {
         // Where both are there, docker's says the names; the layout has the manifests that keep the digests.
         (Some(items), layout) => from_docker(

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 mod archives;
+mod real;
 mod registries;
 
 use std::collections::BTreeMap;
