@@ -12,10 +12,11 @@ use parking_lot::Mutex;
 
 use super::CONFIG_BYTES_MAX;
 use super::error::{Error, Result};
+use super::fetch::Step;
 use super::image_config::ImageConfig;
 use super::index::{Candidate, candidates};
 use super::progress::{Bar, Progress, Status, short, tell};
-use super::pull::{Applying, Pulled, Step, check_count};
+use super::pull::{Applying, Pulled, check_count};
 use crate::reference::Reference;
 use crate::registry::{Descriptor, MANIFEST_BYTES_MAX, Platform};
 

@@ -2,8 +2,9 @@
 //!
 //! ```text
 //! progress      what a transfer tells while it runs, in docker's words
-//! pull          a registry's image into the store: layers download, inflate and hash at once
+//! pull          a registry's image into the store
 //! index         what an OCI layout's index names
+//! fetch         the layers of a pull, all at once
 //! layout        an OCI layout in a directory
 //! load          docker's and OCI's archives, from a pipe
 //! incoming      their entries, in any order: layers unpacked as they pass, documents kept
@@ -17,6 +18,7 @@
 
 mod bridge;
 mod error;
+mod fetch;
 mod image_config;
 mod incoming;
 mod index;

@@ -1,28 +1,20 @@
-//! A registry's image into the store: its layers download, inflate and hash at once, and nothing of it is to be seen before all of it is there.
+//! A registry's image into the store: nothing of it is to be seen before all of it is there.
 
-use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use nacre_store::{
-    ArchiveId, DiffId, Digest, Expected, ImageId, ManifestId, NewImage, RawManifest, RefUpdate,
-    Store, Unpacked,
-};
+use nacre_store::{DiffId, ImageId, ManifestId, NewImage, RawManifest, RefUpdate, Store};
 use parking_lot::Mutex;
-use tokio::sync::Semaphore;
-use tokio::task::JoinSet;
 
 use super::CONFIG_BYTES_MAX;
-use super::bridge::{blocking, feed, stopped};
+use super::bridge::blocking;
 use super::error::{Error, Result};
+use super::fetch::{Errand, Layers, Step};
 use super::image_config::ImageConfig;
-use super::progress::{Bar, Moved, Progress, Status, retrying, short, tell};
+use super::progress::{Moved, Progress, Status, short, tell};
 use crate::reference::Reference;
 use crate::registry::{
     Client, Descriptor, Fetched, ImageManifest, InvalidManifest, Manifest, Platform,
 };
-
-/// Layers under way at once, as docker has it: enough to fill a line and the processors, few enough for a registry's patience.
-const LAYERS_AT_ONCE: usize = 3;
 
 /// An image that was pulled.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -115,15 +107,8 @@ pub async fn pull(
     if name_known(store, &image, &found.id, &refs).await? {
         return Ok(pulled);
     }
-    let Layers { unpacked, told } = fetch_layers(
-        store,
-        client,
-        &reference,
-        &found.image.layers,
-        &parsed.diffs,
-        &progress,
-    )
-    .await?;
+    let errand = Errand::new(store, client, &reference, progress.clone());
+    let Layers { unpacked, told } = errand.fetch_all(&found.image.layers, &parsed.diffs).await?;
     let new = NewImage {
         config,
         manifest: Some(found.raw),
@@ -229,158 +214,6 @@ async fn name_known(
     .await?
 }
 
-/// All layers of an image, the bottom one first.
-struct Layers {
-    unpacked: Vec<Unpacked>,
-    /// Those that were fetched: what is told when they are applied.
-    told: Vec<Option<Step>>,
-}
-
-/// Brings all layers into the store. On an error the others are broken off.
-async fn fetch_layers(
-    store: &Store,
-    client: &Client,
-    reference: &Reference,
-    layers: &[Descriptor],
-    diffs: &[DiffId],
-    progress: &Arc<dyn Progress>,
-) -> Result<Layers> {
-    let permits = Arc::new(Semaphore::new(LAYERS_AT_ONCE));
-    let mut here: HashMap<Digest, Unpacked> = HashMap::new();
-    let mut fetched: HashSet<Digest> = HashSet::new();
-    let mut missing = Vec::new();
-    for (layer, diff) in layers.iter().zip(diffs) {
-        if here.contains_key(&layer.digest) || fetched.contains(&layer.digest) {
-            continue;
-        }
-        let id = short(&layer.digest);
-        match present(store, layer, diff).await? {
-            Some(unpacked) => {
-                tell(&**progress, &id, Status::AlreadyExists);
-                here.insert(layer.digest, unpacked);
-            }
-            None => {
-                tell(&**progress, &id, Status::PullingFsLayer);
-                fetched.insert(layer.digest);
-                missing.push((layer, *diff));
-            }
-        }
-    }
-    let mut tasks = JoinSet::new();
-    for (layer, diff) in missing {
-        let permit = permits.clone();
-        let (store, client, reference) = (store.clone(), client.clone(), reference.clone());
-        let (layer, progress) = (layer.clone(), progress.clone());
-        tasks.spawn(async move {
-            let id = short(&layer.digest);
-            let permit = match permit.clone().try_acquire_owned() {
-                Ok(permit) => Ok(permit),
-                Err(_) => {
-                    tell(&*progress, &id, Status::Waiting);
-                    permit.acquire_owned().await
-                }
-            };
-            // The semaphore is never closed: an error here is the end of the service.
-            let _permit = permit.map_err(|_| Error::Stopping)?;
-            let unpacked =
-                fetch_layer(&store, &client, &reference, &layer, diff, &*progress).await?;
-            Ok::<_, Error>((layer.digest, unpacked))
-        });
-    }
-    while let Some(done) = tasks.join_next().await {
-        let (digest, unpacked) = done.map_err(stopped)??;
-        here.insert(digest, unpacked);
-    }
-    let mut all = Layers {
-        unpacked: Vec::with_capacity(layers.len()),
-        told: Vec::with_capacity(layers.len()),
-    };
-    for (layer, diff) in layers.iter().zip(diffs) {
-        let fetched = fetched.remove(&layer.digest);
-        all.told.push(fetched.then_some(Step {
-            digest: layer.digest,
-            size: layer.size,
-        }));
-        all.unpacked.push(match here.remove(&layer.digest) {
-            Some(unpacked) => unpacked,
-            // The same layer a second time in one image.
-            None => {
-                present(store, layer, diff)
-                    .await?
-                    .ok_or_else(|| nacre_store::Error::NotFound {
-                        what: "layer",
-                        name: layer.digest.to_string(),
-                    })?
-            }
-        });
-    }
-    Ok(all)
-}
-
-/// The layer, if it is in the store: under the archive that the manifest names, so that a push can name it again.
-async fn present(store: &Store, layer: &Descriptor, diff: &DiffId) -> Result<Option<Unpacked>> {
-    let (store, archive, diff) = (store.clone(), ArchiveId(layer.digest), *diff);
-    let found = blocking(move || store.unpacked_by_archive(&archive)).await??;
-    Ok(found.filter(|unpacked| unpacked.diff == diff))
-}
-
-/// Downloads one layer and unpacks it while it comes.
-async fn fetch_layer(
-    store: &Store,
-    client: &Client,
-    reference: &Reference,
-    layer: &Descriptor,
-    diff: DiffId,
-    progress: &dyn Progress,
-) -> Result<Unpacked> {
-    let id = short(&layer.digest);
-    let (feed, reader) = feed();
-    let unpacking = {
-        let store = store.clone();
-        let expected = Expected {
-            archive: Some(ArchiveId(layer.digest)),
-            size: Some(layer.size),
-            diff: Some(diff),
-        };
-        tokio::task::spawn_blocking(move || store.unpack(reader, &expected, &|_| ()))
-    };
-    let mut stream = client.blob(reference, layer);
-    let bar = Bar::new(progress, &id, layer.size, Status::Downloading);
-    let mut broken = None;
-    loop {
-        match stream
-            .chunk(&mut |pause| tell(progress, &id, retrying(pause)))
-            .await
-        {
-            Ok(Some(chunk)) => {
-                bar.add(chunk.len() as u64);
-                if !feed.send(chunk).await {
-                    // The store has refused what came so far; it says why below.
-                    break;
-                }
-            }
-            Ok(None) => {
-                tell(progress, &id, Status::VerifyingChecksum);
-                feed.end().await;
-                break;
-            }
-            Err(error) => {
-                broken = Some(error);
-                drop(feed);
-                break;
-            }
-        }
-    }
-    // Waited for in any case, so that nothing of this layer is under way when the caller hears of the error.
-    let unpacked = unpacking.await.map_err(stopped)?;
-    if let Some(error) = broken {
-        return Err(error.into());
-    }
-    let unpacked = unpacked?;
-    tell(progress, &id, Status::DownloadComplete);
-    Ok(unpacked)
-}
-
 /// Applies the layers and makes the image visible.
 async fn publish(
     store: &Store,
@@ -396,12 +229,6 @@ async fn publish(
         Ok(id)
     })
     .await?
-}
-
-/// A layer that is told of when its tree stands.
-pub(super) struct Step {
-    pub(super) digest: Digest,
-    pub(super) size: u64,
 }
 
 /// Tells of the layers as their trees come to stand, each once and in order.
