@@ -377,7 +377,8 @@ impl Client {
                     request.body(call.body.clone()).send(),
                 )
                 .await?;
-            if answer.status() != 401 || challenged || !self.is_ours(&call.url) {
+            // Where a redirect led to, a challenge is a stranger's.
+            if answer.status() != 401 || challenged || !self.is_ours(answer.url()) {
                 return Ok(answer);
             }
             let found = auth::read_challenges(answer.headers());

@@ -148,9 +148,24 @@ impl Fake {
         layers: &[Vec<u8>],
         architecture: &str,
     ) -> Digest {
+        let layers: Vec<_> = layers
+            .iter()
+            .map(|tar| (tar.clone(), Digest::of(tar), media::OCI_LAYER))
+            .collect();
+        self.image_of(repository, tag, &layers, architecture)
+    }
+
+    /// Puts an image of layers as they are into a repository: bytes, DiffID, media type.
+    pub(crate) fn image_of(
+        &self,
+        repository: &str,
+        tag: &str,
+        layers: &[(Vec<u8>, Digest, &str)],
+        architecture: &str,
+    ) -> Digest {
         let diffs: Vec<String> = layers
             .iter()
-            .map(|layer| format!("\"{}\"", Digest::of(layer)))
+            .map(|(_, diff, _)| format!("\"{diff}\""))
             .collect();
         let config = format!(
             r#"{{"architecture":"{architecture}","os":"linux","config":{{}},"rootfs":{{"type":"layers","diff_ids":[{}]}}}}"#,
@@ -164,9 +179,9 @@ impl Fake {
                 Digest::of(content)
             )
         };
-        let layers = layers.iter().map(|layer| {
+        let layers = layers.iter().map(|(layer, _, media_type)| {
             self.blob(repository, layer);
-            of(media::OCI_LAYER, layer)
+            of(media_type, layer)
         });
         let layers: Vec<String> = layers.collect();
         // Odd white space and a key that nobody knows must survive.
