@@ -1,2 +1,2 @@
 //! nacre
-fn main(){}
+fn main() {}

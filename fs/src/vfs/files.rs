@@ -85,18 +85,28 @@ impl Vfs {
     /// Counts an open file and says how it is served. All open files of an inode are served alike, so the first decides.
     pub fn open(&self, ino: Ino, access: Access) -> Result<Mode> {
         let inode = self.inode(ino)?;
-        let first = if self.may_back(&inode, access) {
+        let backing = if self.may_back(&inode, access) {
+            self.backing(ino, &inode)?
+        } else {
+            None
+        };
+        let first = if backing.is_some() {
             Way::Backed
         } else {
             Way::Cached
         };
-        let mode = match self.held.opened(ino, first) {
-            Way::Backed => self.backing(ino, &inode).map(Mode::Backed),
+        let mode = match (self.held.opened(ino, first), backing) {
+            (Way::Backed, Some(file)) => Ok(Mode::Backed(file)),
+            (Way::Backed, None) => match self.backing(ino, &inode) {
+                Ok(Some(file)) => Ok(Mode::Backed(file)),
+                Ok(None) => Err(Errno::IO),
+                Err(errno) => Err(errno),
+            },
             // The page cache knows nothing of what passthrough wrote before.
-            Way::Cached if self.held.has_passthrough() && inode.content == Content::Data => {
+            (Way::Cached, _) if self.held.has_passthrough() && inode.content == Content::Data => {
                 Ok(Mode::Refreshed)
             }
-            Way::Cached => Ok(Mode::Cached),
+            (Way::Cached, _) => Ok(Mode::Cached),
         };
         if mode.is_err() {
             self.held.released(ino);
@@ -120,11 +130,12 @@ impl Vfs {
             && (access == Access::Read || self.room.for_passthrough())
     }
 
-    fn backing(&self, ino: Ino, inode: &Inode) -> Result<Arc<File>> {
+    /// The host's file that is all of a file's content; small blobs are in none.
+    fn backing(&self, ino: Ino, inode: &Inode) -> Result<Option<Arc<File>>> {
         if inode.content == Content::Data {
-            return self.data.files()?.get(ino);
+            return self.data.files()?.get(ino).map(Some);
         }
-        self.data.blob_file(&inode.content)?.ok_or(Errno::IO)
+        self.data.blob_file(&inode.content)
     }
 
     /// The kernel would not back this open file: it is cached like the others from now on.
