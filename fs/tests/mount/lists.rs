@@ -107,7 +107,7 @@ fn compare(store: &TempStore, base: &[Op], list: &[Op]) {
 
 proptest! {
     #![proptest_config(ProptestConfig {
-        cases: 40,
+        cases: 40 * ProptestConfig::default().cases / 256,
         failure_persistence: None,
         max_shrink_iters: 200,
         ..ProptestConfig::default()
