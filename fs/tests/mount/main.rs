@@ -6,5 +6,7 @@ mod common;
 
 mod lists;
 mod lower;
+mod mapped;
 mod read_only;
 mod support;
+mod writable;
