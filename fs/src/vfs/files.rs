@@ -7,12 +7,12 @@ use std::sync::Arc;
 use nacre_store::{Content, Ino, Inode, Kind};
 
 use super::held::Way;
-use super::{Caller, Passthrough, Vfs};
+use super::{Caller, Passthrough, Planned, Vfs};
 use crate::data::{COPY_BYTES, Whence, has_data_file, write_some};
 use crate::errno::{Errno, Result};
 use crate::union::content::DataStep;
 use crate::union::setattr::Kill;
-use crate::union::{self, Context, Layers, Plan, fallocate, write};
+use crate::union::{Context, Layers, fallocate, write};
 
 /// What a file is opened for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,7 +46,7 @@ impl Vfs {
         self.held.set_passthrough(passthrough);
     }
 
-    /// Does what opening asks for before the file is counted as open: truncates it, or gives an empty one its data file.
+    /// Does what opening asks for before the file is counted as open: truncates it.
     pub fn prepare_open(
         &self,
         caller: &Caller,
@@ -59,12 +59,11 @@ impl Vfs {
         }
         match access {
             Access::Read => return Ok(()),
-            Access::Write => {
-                self.upper()?;
-            }
+            // The times of a file that is only opened must not move, so nothing is made here.
+            Access::Write => return self.upper().map(drop),
             Access::Truncate => self.truncate(caller, ino, kill)?,
         }
-        // An empty upper file that is opened for writing gets its data file now, so that passthrough can have it.
+        // An emptied file gets its data file now, so that passthrough can have it.
         let inode = self.inode(ino)?;
         if inode.content == Content::None
             && inode.size == 0
@@ -213,10 +212,7 @@ impl Vfs {
         &self,
         caller: &Caller,
         ino: Ino,
-        rule: &dyn Fn(
-            &dyn Layers,
-            &Context,
-        ) -> std::result::Result<Plan<Vec<DataStep>>, union::Errno>,
+        rule: &dyn Fn(&dyn Layers, &Context) -> Planned<Vec<DataStep>>,
         bytes: impl FnOnce() -> Result<T>,
     ) -> Result<T> {
         let plan = self.foresee(caller, rule)?;
