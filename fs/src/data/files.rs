@@ -178,7 +178,9 @@ impl DataFiles {
     fn sync_dirs(&self, dirs: &BTreeSet<PathBuf>) -> Result<()> {
         let all = dirs.iter().map(PathBuf::as_path);
         for dir in all.chain([self.upper.data_dir()]) {
-            File::open(dir).and_then(|dir| dir.sync_all()).map_err(|e| of_host(&e))?;
+            File::open(dir)
+                .and_then(|dir| dir.sync_all())
+                .map_err(|e| of_host(&e))?;
         }
         Ok(())
     }

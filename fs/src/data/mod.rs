@@ -28,7 +28,7 @@ use crate::union::content::{Source, pieces};
 pub(crate) const COPY_BYTES: usize = 1 << 20;
 
 /// Zeros to write where a hole cannot be made.
-const ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 
 /// The content of one tree's files.
 pub(crate) struct Data {

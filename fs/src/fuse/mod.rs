@@ -79,6 +79,7 @@ impl Shell {
 
     /// Agrees with the kernel on what this connection can do.
     fn negotiate(&self, config: &mut KernelConfig) {
+        // Not ALLOW_IDMAP: with it the kernel tells who asks only where an inode is made, and truncation must know too.
         let mut wanted = InitFlags::FUSE_ASYNC_READ
             | InitFlags::FUSE_BIG_WRITES
             | InitFlags::FUSE_MAX_PAGES
@@ -90,7 +91,6 @@ impl Shell {
             | InitFlags::FUSE_POSIX_ACL
             | InitFlags::FUSE_DONT_MASK
             | InitFlags::FUSE_HANDLE_KILLPRIV_V2
-            | InitFlags::FUSE_ALLOW_IDMAP
             | InitFlags::FUSE_EXPLICIT_INVAL_DATA;
         match self.profile {
             Profile::ReadOnly | Profile::ReadOnlyPassthrough => {

@@ -7,12 +7,12 @@ use std::sync::Arc;
 use nacre_store::{Content, Ino, Inode, Kind};
 
 use super::held::Way;
-use super::{Caller, Passthrough, Vfs};
+use super::{Caller, Passthrough, Planned, Vfs};
 use crate::data::{COPY_BYTES, Whence, has_data_file, write_some};
 use crate::errno::{Errno, Result};
 use crate::union::content::DataStep;
 use crate::union::setattr::Kill;
-use crate::union::{self, Context, Layers, Plan, fallocate, write};
+use crate::union::{Context, Layers, fallocate, write};
 
 /// What a file is opened for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,7 +46,7 @@ impl Vfs {
         self.held.set_passthrough(passthrough);
     }
 
-    /// Does what opening asks for before the file is counted as open: truncates it, or gives an empty one its data file.
+    /// Does what opening asks for before the file is counted as open: truncates it.
     pub fn prepare_open(
         &self,
         caller: &Caller,
@@ -59,12 +59,11 @@ impl Vfs {
         }
         match access {
             Access::Read => return Ok(()),
-            Access::Write => {
-                self.upper()?;
-            }
+            // The times of a file that is only opened must not move, so nothing is made here.
+            Access::Write => return self.upper().map(drop),
             Access::Truncate => self.truncate(caller, ino, kill)?,
         }
-        // An empty upper file that is opened for writing gets its data file now, so that passthrough can have it.
+        // An emptied file gets its data file now, so that passthrough can have it.
         let inode = self.inode(ino)?;
         if inode.content == Content::None
             && inode.size == 0
@@ -85,18 +84,28 @@ impl Vfs {
     /// Counts an open file and says how it is served. All open files of an inode are served alike, so the first decides.
     pub fn open(&self, ino: Ino, access: Access) -> Result<Mode> {
         let inode = self.inode(ino)?;
-        let first = if self.may_back(&inode, access) {
+        let backing = if self.may_back(&inode, access) {
+            self.backing(ino, &inode)?
+        } else {
+            None
+        };
+        let first = if backing.is_some() {
             Way::Backed
         } else {
             Way::Cached
         };
-        let mode = match self.held.opened(ino, first) {
-            Way::Backed => self.backing(ino, &inode).map(Mode::Backed),
+        let mode = match (self.held.opened(ino, first), backing) {
+            (Way::Backed, Some(file)) => Ok(Mode::Backed(file)),
+            (Way::Backed, None) => match self.backing(ino, &inode) {
+                Ok(Some(file)) => Ok(Mode::Backed(file)),
+                Ok(None) => Err(Errno::IO),
+                Err(errno) => Err(errno),
+            },
             // The page cache knows nothing of what passthrough wrote before.
-            Way::Cached if self.held.has_passthrough() && inode.content == Content::Data => {
+            (Way::Cached, _) if self.held.has_passthrough() && inode.content == Content::Data => {
                 Ok(Mode::Refreshed)
             }
-            Way::Cached => Ok(Mode::Cached),
+            (Way::Cached, _) => Ok(Mode::Cached),
         };
         if mode.is_err() {
             self.held.released(ino);
@@ -120,11 +129,12 @@ impl Vfs {
             && (access == Access::Read || self.room.for_passthrough())
     }
 
-    fn backing(&self, ino: Ino, inode: &Inode) -> Result<Arc<File>> {
+    /// The host's file that is all of a file's content; small blobs are in none.
+    fn backing(&self, ino: Ino, inode: &Inode) -> Result<Option<Arc<File>>> {
         if inode.content == Content::Data {
-            return self.data.files()?.get(ino);
+            return self.data.files()?.get(ino).map(Some);
         }
-        self.data.blob_file(&inode.content)?.ok_or(Errno::IO)
+        self.data.blob_file(&inode.content)
     }
 
     /// The kernel would not back this open file: it is cached like the others from now on.
@@ -202,10 +212,7 @@ impl Vfs {
         &self,
         caller: &Caller,
         ino: Ino,
-        rule: &dyn Fn(
-            &dyn Layers,
-            &Context,
-        ) -> std::result::Result<Plan<Vec<DataStep>>, union::Errno>,
+        rule: &dyn Fn(&dyn Layers, &Context) -> Planned<Vec<DataStep>>,
         bytes: impl FnOnce() -> Result<T>,
     ) -> Result<T> {
         let plan = self.foresee(caller, rule)?;

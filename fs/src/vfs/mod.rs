@@ -59,6 +59,9 @@ pub use crate::data::Whence;
 /// Locks for copy-up: with 2 threads serving a tree, 64 make a collision of two files rare.
 const WRITING_LOCKS: usize = 64;
 
+/// What a rule says.
+type Planned<T> = std::result::Result<Plan<T>, union::Errno>;
+
 /// One tree at work. Shared by everything that serves or changes it; nothing in it is lost with it.
 pub struct Vfs {
     store: Store,
@@ -265,7 +268,7 @@ impl Vfs {
     fn foresee<T>(
         &self,
         caller: &Caller,
-        rule: impl FnOnce(&dyn Layers, &Context) -> std::result::Result<Plan<T>, union::Errno>,
+        rule: impl FnOnce(&dyn Layers, &Context) -> Planned<T>,
     ) -> Result<Plan<T>> {
         self.upper()?;
         rule(self, &self.context(caller, u64::MAX)).map_err(of_rule)
@@ -275,7 +278,7 @@ impl Vfs {
     fn change<T>(
         &self,
         caller: &Caller,
-        rule: impl FnOnce(&dyn Layers, &Context) -> std::result::Result<Plan<T>, union::Errno>,
+        rule: impl FnOnce(&dyn Layers, &Context) -> Planned<T>,
     ) -> Result<T> {
         let upper = self.upper()?;
         let mut seq = self.changing.lock();

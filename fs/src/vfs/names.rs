@@ -4,13 +4,13 @@ use std::ops::ControlFlow;
 
 use nacre_store::{FileName, Ino, Kind};
 
-use super::{Attr, Caller, Vfs};
+use super::{Attr, Caller, Planned, Vfs};
 use crate::data::has_data_file;
 use crate::errno::{Errno, Result, of_rule, of_store};
 use crate::union::create::{self, Made, Purpose};
 use crate::union::readdir::{self, Item};
 use crate::union::unlink::{self, Gone};
-use crate::union::{At, Context, Errno as RuleErrno, Layers, Plan, getattr, link, lookup, rename};
+use crate::union::{At, Context, Layers, getattr, link, lookup, rename};
 
 /// A new inode that holds no bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -155,7 +155,7 @@ impl Vfs {
     pub(super) fn make_planned(
         &self,
         caller: &Caller,
-        rule: &dyn Fn(&dyn Layers, &Context, Ino) -> std::result::Result<Plan<Made>, RuleErrno>,
+        rule: &dyn Fn(&dyn Layers, &Context, Ino) -> Planned<Made>,
     ) -> Result<Made> {
         self.upper()?;
         self.room.to_grow()?;

@@ -4,7 +4,10 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod engine;
 mod lists;
 mod lower;
+mod mapped;
 mod read_only;
 mod support;
+mod writable;

@@ -36,7 +36,11 @@ fn a_read_only_mount_equals_the_directory_that_the_image_was_made_of() {
     }
     let scratch = tempfile::tempdir().unwrap();
     let mut directory = Directory::new(scratch.path());
-    std::fs::set_permissions(scratch.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    std::fs::set_permissions(
+        scratch.path(),
+        std::os::unix::fs::PermissionsExt::from_mode(0o755),
+    )
+    .unwrap();
     for op in parse(TREE) {
         directory.apply(&op).unwrap();
     }
@@ -80,8 +84,14 @@ setxattr f user.one x either
         assert_eq!(directory.apply(&op), Err(Errno::ROFS), "{op}");
     }
     let mounts = std::fs::read_to_string("/proc/mounts").unwrap();
-    let line = mounts.lines().find(|line| line.contains(mount.root.to_str().unwrap())).unwrap();
-    assert!(line.starts_with("nacre:test ") && line.contains(" fuse.nacre ro,"), "{line}");
+    let line = mounts
+        .lines()
+        .find(|line| line.contains(mount.root.to_str().unwrap()))
+        .unwrap();
+    assert!(
+        line.starts_with("nacre:test ") && line.contains(" fuse.nacre ro,"),
+        "{line}"
+    );
 }
 
 #[test]
@@ -105,8 +115,16 @@ fn large_small_and_sparse_files_read_the_same_at_every_offset() {
     for profile in [Profile::ReadOnly, Profile::ReadOnlyPassthrough] {
         let tree = store.get().tree(Some(&chain)).unwrap();
         let mount = Mounted::new(Vfs::read_only(store.get().clone(), tree), profile);
-        for (name, bytes) in [("large", &large[..]), ("empty", b""), ("small", &large[..100]), ("sparse", &sparse)] {
-            assert!(std::fs::read(mount.path(name)).unwrap() == bytes, "{name} {profile:?}");
+        for (name, bytes) in [
+            ("large", &large[..]),
+            ("empty", b""),
+            ("small", &large[..100]),
+            ("sparse", &sparse),
+        ] {
+            assert!(
+                std::fs::read(mount.path(name)).unwrap() == bytes,
+                "{name} {profile:?}"
+            );
             let file = std::fs::File::open(mount.path(name)).unwrap();
             for offset in [1_usize, 4095, 4097, 65_535, 1 << 20, (3 << 20) - 1] {
                 let mut buf = vec![0; 9000];
@@ -133,7 +151,10 @@ fn a_second_mount_is_the_same_filesystem_and_both_can_go() {
     let other = tempfile::tempdir().unwrap();
     mount.served.attach(other.path(), None).unwrap();
     let (one, two) = (mount.path("f"), other.path().join("f"));
-    let (one, two) = (std::fs::metadata(one).unwrap(), std::fs::metadata(two).unwrap());
+    let (one, two) = (
+        std::fs::metadata(one).unwrap(),
+        std::fs::metadata(two).unwrap(),
+    );
     assert_eq!((one.dev(), one.ino()), (two.dev(), two.ino()));
     let held = std::fs::File::open(other.path().join("f")).unwrap();
     let busy = mount.served.detach(other.path(), None, false).unwrap_err();
@@ -141,7 +162,12 @@ fn a_second_mount_is_the_same_filesystem_and_both_can_go() {
     drop(held);
     mount.served.detach(other.path(), None, false).unwrap();
     let not_ours = mount.served.detach(other.path(), None, false).unwrap_err();
-    assert!(not_ours.to_string().ends_with("is not a mount of this tree"), "{not_ours}");
+    assert!(
+        not_ours
+            .to_string()
+            .ends_with("is not a mount of this tree"),
+        "{not_ours}"
+    );
     assert!(mount.served.alive());
     mount.unmount();
 }
@@ -152,9 +178,15 @@ fn whiteouts_of_upper_layers_are_seen_nowhere() {
         return;
     }
     let store = TempStore::new();
-    let below = Layer::new().dir("d").file("d/gone", b"x").file("d/kept", b"y");
+    let below = Layer::new()
+        .dir("d")
+        .file("d/gone", b"x")
+        .file("d/kept", b"y");
     let above = Layer::new().entry("d/gone", 0o644, EntryKind::Whiteout, b"");
     let mount = Mounted::read_only(&store, store.image(&[below, above]));
-    let names: Vec<_> = std::fs::read_dir(mount.path("d")).unwrap().map(|e| e.unwrap().file_name()).collect();
+    let names: Vec<_> = std::fs::read_dir(mount.path("d"))
+        .unwrap()
+        .map(|e| e.unwrap().file_name())
+        .collect();
     assert_eq!(names, ["kept"]);
 }

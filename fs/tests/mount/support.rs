@@ -16,24 +16,30 @@ use tempfile::TempDir;
 use crate::common::ops::Picture;
 
 /// Whether mounts can be made here; says why not.
-pub fn can_mount() -> bool {
+pub(crate) fn can_mount() -> bool {
     let root = rustix::process::geteuid().is_root();
     let device = Path::new("/dev/fuse").exists();
     if !root || !device {
-        eprintln!("skipped: needs root (have it: {root}) and /dev/fuse (have it: {device})");
+        #[expect(clippy::print_stderr, reason = "a test that cannot run says why")]
+        {
+            eprintln!("skipped: needs root (have it: {root}) and /dev/fuse (have it: {device})");
+        }
     }
     root && device
 }
 
 /// A store in a directory of its own.
-pub struct TempStore {
+pub(crate) struct TempStore {
     store: Option<Store>,
     dir: TempDir,
 }
 
 impl TempStore {
-    pub fn new() -> Self {
-        let dir = tempfile::Builder::new().prefix("nacre-fs-").tempdir().unwrap();
+    pub(crate) fn new() -> Self {
+        let dir = tempfile::Builder::new()
+            .prefix("nacre-fs-")
+            .tempdir()
+            .unwrap();
         let store = Store::open(&dir.path().join("store"), Options::default()).unwrap();
         Self {
             store: Some(store),
@@ -41,20 +47,24 @@ impl TempStore {
         }
     }
 
-    pub fn get(&self) -> &Store {
+    pub(crate) fn get(&self) -> &Store {
         self.store.as_ref().unwrap()
     }
 
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         self.dir.path()
     }
 
     /// Makes an image of layers, and returns its chain.
-    pub fn image(&self, layers: &[Layer]) -> ChainId {
+    pub(crate) fn image(&self, layers: &[Layer]) -> ChainId {
         let store = self.get();
         let layers: Vec<_> = layers
             .iter()
-            .map(|layer| store.unpack(layer.tar().as_slice(), &Expected::default(), &|_| {}).unwrap())
+            .map(|layer| {
+                store
+                    .unpack(layer.tar().as_slice(), &Expected::default(), &|_| {})
+                    .unwrap()
+            })
             .collect();
         let diffs: Vec<DiffId> = layers.iter().map(|layer| layer.diff).collect();
         let quoted: Vec<String> = diffs.iter().map(|diff| format!("\"{diff}\"")).collect();
@@ -72,30 +82,34 @@ impl TempStore {
             parent: None,
         };
         store.publish(image, &|_| {}).unwrap();
-        let chain = diffs.iter().fold(None, |chain, diff| Some(ChainId::extend(chain.as_ref(), diff)));
+        let chain = diffs.iter().fold(None, |chain, diff| {
+            Some(ChainId::extend(chain.as_ref(), diff))
+        });
         chain.unwrap()
     }
 
-    pub fn upper(&self, chain: ChainId) -> Upper {
+    pub(crate) fn upper(&self, chain: ChainId) -> Upper {
         self.get().create_upper(Some(&chain)).unwrap()
     }
 }
 
 /// A layer in the making.
 #[derive(Default)]
-pub struct Layer(Vec<(Entry, Vec<u8>)>);
+pub(crate) struct Layer(Vec<(Entry, Vec<u8>)>);
 
-pub fn components(path: &str) -> Vec<FileName> {
+pub(crate) fn components(path: &str) -> Vec<FileName> {
     let parts = path.split('/').filter(|part| !part.is_empty());
-    parts.map(|part| FileName::new(part.as_bytes()).unwrap()).collect()
+    parts
+        .map(|part| FileName::new(part.as_bytes()).unwrap())
+        .collect()
 }
 
 impl Layer {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::default()
     }
 
-    pub fn entry(mut self, path: &str, mode: u16, kind: EntryKind, content: &[u8]) -> Self {
+    pub(crate) fn entry(mut self, path: &str, mode: u16, kind: EntryKind, content: &[u8]) -> Self {
         let entry = Entry {
             path: components(path),
             kind,
@@ -112,11 +126,11 @@ impl Layer {
         self
     }
 
-    pub fn dir(self, path: &str) -> Self {
+    pub(crate) fn dir(self, path: &str) -> Self {
         self.entry(path, 0o755, EntryKind::Dir, b"")
     }
 
-    pub fn file(self, path: &str, content: &[u8]) -> Self {
+    pub(crate) fn file(self, path: &str, content: &[u8]) -> Self {
         let kind = EntryKind::File {
             size: content.len() as u64,
             extents: None,
@@ -124,7 +138,7 @@ impl Layer {
         self.entry(path, 0o644, kind, content)
     }
 
-    pub fn sparse(self, path: &str, size: u64, runs: &[(u64, &[u8])]) -> Self {
+    pub(crate) fn sparse(self, path: &str, size: u64, runs: &[(u64, &[u8])]) -> Self {
         let extents = runs.iter().map(|(offset, bytes)| Extent {
             offset: *offset,
             len: bytes.len() as u64,
@@ -137,22 +151,27 @@ impl Layer {
         self.entry(path, 0o644, kind, &content)
     }
 
-    pub fn symlink(self, path: &str, target: &str) -> Self {
-        self.entry(path, 0o777, EntryKind::Symlink(target.as_bytes().into()), b"")
+    pub(crate) fn symlink(self, path: &str, target: &str) -> Self {
+        self.entry(
+            path,
+            0o777,
+            EntryKind::Symlink(target.as_bytes().into()),
+            b"",
+        )
     }
 
-    pub fn hard_link(self, path: &str, to: &str) -> Self {
+    pub(crate) fn hard_link(self, path: &str, to: &str) -> Self {
         self.entry(path, 0o644, EntryKind::HardLink(components(to)), b"")
     }
 
     /// Changes the entry added last.
-    pub fn but(mut self, change: impl FnOnce(&mut Entry)) -> Self {
+    pub(crate) fn but(mut self, change: impl FnOnce(&mut Entry)) -> Self {
         change(&mut self.0.last_mut().unwrap().0);
         self
     }
 
     /// The tree in a picture of a real directory.
-    pub fn of_picture(picture: &Picture) -> Self {
+    pub(crate) fn of_picture(picture: &Picture) -> Self {
         let mut layer = Self::new();
         for (path, seen) in picture {
             let kind = match seen.kind {
@@ -169,7 +188,11 @@ impl Layer {
                 // A tar has no sockets.
                 _ => continue,
             };
-            let content = if matches!(kind, EntryKind::File { .. }) { seen.bytes.as_slice() } else { b"" };
+            let content = if matches!(kind, EntryKind::File { .. }) {
+                seen.bytes.as_slice()
+            } else {
+                b""
+            };
             layer = layer.entry(path, seen.mode, kind, content).but(|entry| {
                 entry.uid = seen.uid;
                 entry.gid = seen.gid;
@@ -186,7 +209,7 @@ impl Layer {
         layer
     }
 
-    pub fn tar(&self) -> Vec<u8> {
+    pub(crate) fn tar(&self) -> Vec<u8> {
         let mut tar = Writer::new(Vec::new());
         for (entry, content) in &self.0 {
             tar.append(entry, content.as_slice()).unwrap();
@@ -196,17 +219,20 @@ impl Layer {
 }
 
 /// A tree that is mounted for as long as this lives.
-pub struct Mounted {
-    pub vfs: Arc<Vfs>,
-    pub served: Served,
-    pub root: PathBuf,
+pub(crate) struct Mounted {
+    pub(crate) vfs: Arc<Vfs>,
+    pub(crate) served: Served,
+    pub(crate) root: PathBuf,
     _dir: TempDir,
 }
 
 impl Mounted {
-    pub fn new(vfs: Vfs, profile: Profile) -> Self {
+    pub(crate) fn new(vfs: Vfs, profile: Profile) -> Self {
         let vfs = Arc::new(vfs);
-        let dir = tempfile::Builder::new().prefix("nacre-mnt-").tempdir().unwrap();
+        let dir = tempfile::Builder::new()
+            .prefix("nacre-mnt-")
+            .tempdir()
+            .unwrap();
         let root = dir.path().join("m");
         std::fs::create_dir(&root).unwrap();
         let options = ServeOptions {
@@ -223,21 +249,21 @@ impl Mounted {
         }
     }
 
-    pub fn read_only(store: &TempStore, chain: ChainId) -> Self {
+    pub(crate) fn read_only(store: &TempStore, chain: ChainId) -> Self {
         let tree = store.get().tree(Some(&chain)).unwrap();
         Self::new(Vfs::read_only(store.get().clone(), tree), Profile::ReadOnly)
     }
 
-    pub fn writable(upper: Upper) -> Self {
+    pub(crate) fn writable(upper: Upper) -> Self {
         Self::new(Vfs::writable(upper).unwrap(), Profile::Writable)
     }
 
-    pub fn path(&self, path: &str) -> PathBuf {
+    pub(crate) fn path(&self, path: &str) -> PathBuf {
         self.root.join(path)
     }
 
     /// Takes it away and waits until all is durable.
-    pub fn unmount(self) {
+    pub(crate) fn unmount(self) {
         self.served.detach(&self.root, None, false).unwrap();
         self.served.shutdown(Duration::from_secs(10)).unwrap();
     }
@@ -252,7 +278,7 @@ impl Drop for Mounted {
 }
 
 /// Bytes that are all different for a while, so that a piece in the wrong place shows.
-pub fn noise(len: usize, seed: u64) -> Vec<u8> {
+pub(crate) fn noise(len: usize, seed: u64) -> Vec<u8> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let mut bytes = Vec::with_capacity(len + 8);
     while bytes.len() < len {
