@@ -121,6 +121,7 @@ fn with_paths(command: clap::Command, path: &str) -> clap::Command {
     };
     command
         .override_usage(usage)
+        .disable_help_subcommand(path != PROGRAM)
         .args_override_self(true)
         .mut_subcommands(|sub| {
             let path = format!("{path} {}", sub.get_name());

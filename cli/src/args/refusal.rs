@@ -147,23 +147,31 @@ fn nearest(command: &clap::Command, word: &str) -> Option<String> {
         .get_subcommands()
         .filter(|sub| !sub.is_hide_set())
         .map(|sub| (distance(sub.get_name(), word), sub.get_name()))
-        .filter(|(distance, name)| *distance <= 2 && *distance < name.len())
+        .filter(|(distance, name)| *distance <= name.len() / 3)
         .min()
         .map(|(_, name)| name.to_owned())
 }
 
-/// How many letters must be changed, added or left out.
+/// How many letters must be changed, added, left out or swapped.
 fn distance(a: &str, b: &str) -> usize {
+    let a: Vec<char> = a.chars().collect();
     let b: Vec<char> = b.chars().collect();
+    let mut before: Vec<usize> = Vec::new();
     let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, letter) in a.chars().enumerate() {
+    for (i, letter) in a.iter().enumerate() {
         let mut next = vec![i + 1];
         for (j, other) in b.iter().enumerate() {
             let at = |row: &[usize], index: usize| row.get(index).copied().unwrap_or(MANY - 1);
-            let change = at(&row, j) + usize::from(letter != *other);
-            next.push(change.min(at(&row, j + 1) + 1).min(at(&next, j) + 1));
+            let change = at(&row, j) + usize::from(letter != other);
+            let mut least = change.min(at(&row, j + 1) + 1).min(at(&next, j) + 1);
+            let swapped =
+                i > 0 && j > 0 && a.get(i - 1) == Some(other) && b.get(j - 1) == Some(letter);
+            if swapped {
+                least = least.min(at(&before, j - 1) + 1);
+            }
+            next.push(least);
         }
-        row = next;
+        before = std::mem::replace(&mut row, next);
     }
     row.last().copied().unwrap_or(MANY)
 }

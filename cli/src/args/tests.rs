@@ -200,6 +200,9 @@ fn switches_are_combined_repeated_and_switched_off() {
 fn help_is_there_for_every_command_and_teaches() {
     fn visit(command: &clap::Command, path: &[String]) {
         for sub in command.get_subcommands() {
+            if sub.get_name() == "help" {
+                continue;
+            }
             let mut path = path.to_vec();
             path.push(sub.get_name().to_owned());
             if sub.has_subcommands() {
@@ -220,10 +223,10 @@ fn help_is_there_for_every_command_and_teaches() {
                 text.contains(&format!("Usage: nacre {}", path.join(" "))),
                 "{text}"
             );
-            assert!(
-                !text.contains("=<"),
-                "{path:?} shows the values of switches: {text}"
-            );
+            let switches = text.lines().filter(|line| line.contains("[=<"));
+            for line in switches {
+                assert!(line.contains("[default: true]"), "{path:?}: {line}");
+            }
         }
     }
     visit(&shown_tree(), &[]);

@@ -99,9 +99,9 @@ pub(super) fn parse(source: &str) -> Result<Tree, TemplateError> {
     };
     let (body, end) = parser.list()?;
     match end {
-        End::Source => {}
-        End::End => return Err(parser.fail("unexpected {{end}}")),
-        End::Else | End::ElseIf | End::ElseWith => {
+        Closer::Eof => {}
+        Closer::End => return Err(parser.fail("unexpected {{end}}")),
+        Closer::Else | Closer::ElseIf | Closer::ElseWith => {
             return Err(parser.fail("unexpected {{else}}"));
         }
     }
@@ -113,8 +113,8 @@ pub(super) fn parse(source: &str) -> Result<Tree, TemplateError> {
 
 /// What ended a list of nodes.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum End {
-    Source,
+enum Closer {
+    Eof,
     End,
     Else,
     ElseIf,
@@ -194,18 +194,19 @@ impl Parser<'_> {
         Ok(())
     }
 
-    fn list(&mut self) -> Parsed<(Vec<Node>, End)> {
+    fn list(&mut self) -> Parsed<(Vec<Node>, Closer)> {
         self.enter()?;
         let mut nodes = Vec::new();
         let end = loop {
             match self.next() {
-                None => break End::Source,
+                None => break Closer::Eof,
                 Some(Token::Text(text)) => nodes.push(Node::Text(text)),
                 // Outside of actions the lexer makes nothing else.
-                Some(_) => match self.action(&mut nodes)? {
-                    Some(end) => break end,
-                    None => {}
-                },
+                Some(_) => {
+                    if let Some(end) = self.action(&mut nodes)? {
+                        break end;
+                    }
+                }
             }
         };
         self.depth -= 1;
@@ -213,7 +214,7 @@ impl Parser<'_> {
     }
 
     /// One action; what it ends, if it ends something.
-    fn action(&mut self, nodes: &mut Vec<Node>) -> Parsed<Option<End>> {
+    fn action(&mut self, nodes: &mut Vec<Node>) -> Parsed<Option<Closer>> {
         self.skip_space();
         let word = match self.peek() {
             Some(Token::Word(word)) => word.clone(),
@@ -223,7 +224,7 @@ impl Parser<'_> {
             "end" => {
                 self.at += 1;
                 self.close("end")?;
-                return Ok(Some(End::End));
+                return Ok(Some(Closer::End));
             }
             "else" => return self.or_else().map(Some),
             "if" | "with" | "range" => {
@@ -258,17 +259,17 @@ impl Parser<'_> {
         Ok(None)
     }
 
-    fn or_else(&mut self) -> Parsed<End> {
+    fn or_else(&mut self) -> Parsed<Closer> {
         self.at += 1;
         self.skip_space();
-        for (word, end) in [("if", End::ElseIf), ("with", End::ElseWith)] {
+        for (word, end) in [("if", Closer::ElseIf), ("with", Closer::ElseWith)] {
             if self.is_word(word) {
                 self.at += 1;
                 return Ok(end);
             }
         }
         self.close("else")?;
-        Ok(End::Else)
+        Ok(Closer::Else)
     }
 
     fn close(&mut self, what: &str) -> Parsed<()> {
@@ -304,16 +305,16 @@ impl Parser<'_> {
             self.ranges -= 1;
         }
         let or_else = match end {
-            End::End => Vec::new(),
-            End::Else => match self.list()? {
-                (nodes, End::End) => nodes,
-                (_, End::Source) => return Err(self.fail("unexpected EOF")),
+            Closer::End => Vec::new(),
+            Closer::Else => match self.list()? {
+                (nodes, Closer::End) => nodes,
+                (_, Closer::Eof) => return Err(self.fail("unexpected EOF")),
                 (_, _) => return Err(self.fail("expected end; found {{else}}")),
             },
-            End::ElseIf if word == "if" => vec![self.control("if")?],
-            End::ElseWith if word == "with" => vec![self.control("with")?],
-            End::ElseIf | End::ElseWith => return Err(self.fail("unexpected {{else}}")),
-            End::Source => return Err(self.fail("unexpected EOF")),
+            Closer::ElseIf if word == "if" => vec![self.control("if")?],
+            Closer::ElseWith if word == "with" => vec![self.control("with")?],
+            Closer::ElseIf | Closer::ElseWith => return Err(self.fail("unexpected {{else}}")),
+            Closer::Eof => return Err(self.fail("unexpected EOF")),
         };
         self.scopes.truncate(known);
         let branch = Branch {
@@ -354,7 +355,7 @@ impl Parser<'_> {
         let (body, end) = self.list()?;
         self.scopes = outer_scopes;
         self.ranges = outer_ranges;
-        if end != End::End {
+        if end != Closer::End {
             return Err(self.fail("unexpected EOF"));
         }
         self.defined.insert(name.clone(), body);

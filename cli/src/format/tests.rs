@@ -69,7 +69,7 @@ fn templates_print_what_go_prints() {
         ("{{printf \"%d\" \"x\"}}", "%!d(string=x)"),
         ("{{printf \"%s\"}}", "%!s(MISSING)"),
         ("{{printf \"a\" 1}}", "a%!(EXTRA int=1)"),
-        ("{{print 1 2 \"a\" \"b\" 3}}", "1 2a b3"),
+        ("{{print 1 2 \"a\" \"b\" 3}}", "1 2ab3"),
         ("{{println 1 \"a\"}}", "1 a\n"),
         ("{{join .Tags \", \"}}", "a:1, b:2"),
         ("{{split \"a,b\" \",\"}}", "[a b]"),
@@ -206,8 +206,7 @@ fn headings_pass_through_dockers_functions() {
 
 #[test]
 fn a_hostile_template_ends() {
-    let deep = format!("{}1{}", "{{(".repeat(1), "");
-    assert!(run(&deep).is_err());
+    assert!(run("{{(1").is_err());
     let parens = format!("{{{{{}1{}}}}}", "(".repeat(10_000), ")".repeat(10_000));
     assert!(run(&parens).is_err());
     assert!(run(&"{{if 1}}".repeat(10_000)).is_err());
