@@ -1,0 +1,19 @@
+//! nacre, the product: what the `nacre` program does, as a library. Never parses a command line and never draws; that is `nacre-cli`.
+//!
+//! ```text
+//! service/    HTTP on a Unix socket: docker's Engine API and nacre's own routes; the only wire types beside the client's
+//! engine/     the verbs: pull, mount, run, diff, commit, remove …; owns the state
+//! registry/   the distribution protocol: manifests and blobs in and out
+//! transfer/   images between the store and registries, layouts and archives
+//! runtime/    one shim process per container: namespaces, terminals, logs, exits
+//! reference   image names: their grammar, their complete and their familiar form
+//! sys         the system calls that need `unsafe`
+//! ```
+
+pub mod engine;
+pub mod reference;
+pub mod registry;
+pub mod runtime;
+pub mod service;
+pub mod sys;
+pub mod transfer;

@@ -1,0 +1,1 @@
+//! What comes and goes: removal, sharing, interruption, reopening.
