@@ -312,26 +312,18 @@ impl Replay<'_, '_> {
             return Err(refused(&entry.path, "hard link to a directory"));
         }
         let (dir, name) = self.place(&entry.path)?;
-        match self.stage.find(dir, name)? {
-            // It is that file already, as rename(2) has it.
-            Some((there, _)) if there == ino => {}
-            Some((_, kind)) => {
+        let there = self.stage.find(dir, name)?;
+        // There already, it stays, as rename(2) has it.
+        if there.map(|(there, _)| there) != Some(ino) {
+            if let Some((_, kind)) = there {
                 self.remove(dir, name, kind)?;
-                // What made way may have held the target.
-                let found = walk(self.stage, target_parent, Missing::Stop, &mut |_| Ok(false))?;
-                let still = found
-                    .map(|d| self.stage.find(d, target_name))
-                    .transpose()?
-                    .flatten();
-                if still.map(|(ino, _)| ino) != Some(ino) {
-                    return Err(refused(
-                        &entry.path,
-                        "hard link in the place of its own target",
-                    ));
-                }
-                self.stage.link(ino, dir, name)?;
             }
-            None => self.stage.link(ino, dir, name)?,
+            // What made way, here or for a parent, may have held the target.
+            if self.stage.is_gone(ino) {
+                let why = "hard link in the place of its own target";
+                return Err(refused(&entry.path, why));
+            }
+            self.stage.link(ino, dir, name)?;
         }
         // The last entry of a file decides on its attributes, whatever name it is for.
         let inode = self.stage.inode_mut(ino)?;

@@ -3,11 +3,11 @@
 use std::path::Path;
 use std::time::Instant;
 
-use nacre_store::{Options, Store};
+use crate::{Options, Store};
 
-use crate::layout::Layout;
-use crate::listing::list;
-use crate::support::TempStore;
+use super::layout::Layout;
+use super::listing::list;
+use super::support::TempStore;
 
 #[test]
 #[ignore = "measures an image named by NACRE_LAYOUT"]
