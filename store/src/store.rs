@@ -18,6 +18,7 @@ use crate::intake::Intake;
 use crate::lock::{self, Owner};
 use crate::numbers::Numbers;
 use crate::pins::Pins;
+use crate::pipe::read_some;
 use crate::record::TarReader;
 use crate::tree::Caches;
 use crate::{ArchiveId, BlobId, ChainId, DiffId, DocumentKind, Error, Result, UpperId};
@@ -143,18 +144,10 @@ impl Store {
         let inner = &self.inner;
         let mut intake = Intake::for_one(&inner.blobs, inner.numbers.record(&inner.db)?, size);
         let taken = intake.take(|buf| {
-            loop {
-                match content.read(buf) {
-                    Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-                    Err(source) => {
-                        return Err(Error::Input {
-                            what: "blob",
-                            source,
-                        });
-                    }
-                    Ok(got) => return Ok(got),
-                }
-            }
+            read_some(&mut content, buf).map_err(|source| Error::Input {
+                what: "blob",
+                source,
+            })
         })?;
         let (id, len) = match taken {
             Some(taken) => taken,
