@@ -355,11 +355,11 @@ impl Blobs {
     /// Deletes those blobs that nobody holds or pins.
     pub(crate) fn delete_unheld(&self, ids: impl IntoIterator<Item = BlobId>) -> Result<Freed> {
         let mut freed = Freed::default();
+        let mut files = Vec::new();
         let ids: Vec<BlobId> = ids.into_iter().collect();
         for chunk in ids.chunks(DELETE_CHUNK) {
             let locked = self.pins.lock();
             let mut batch = self.db.batch();
-            let mut files = Vec::new();
             for id in chunk {
                 if locked.is_pinned(id) || self.count(id)? != 0 {
                     continue;
@@ -375,16 +375,22 @@ impl Blobs {
                 batch.delete(Family::Blobs, id.0.as_bytes())?;
                 batch.delete(Family::Blobs, &count_key(id))?;
             }
-            // Synced before a file goes: after power loss no record may name a file that is gone.
-            let durability = if files.is_empty() {
-                Durability::Logged
-            } else {
-                Durability::Synced
-            };
-            batch.write(durability)?;
-            for id in files {
-                let path = self.path(&id);
-                self.unsynced.lock().remove(&id);
+            batch.write(Durability::Logged)?;
+        }
+        if !files.is_empty() {
+            // Before a file goes: after power loss no record may name a file that is gone. Once for all, because a
+            // sync after unlinks waits for the host's journal.
+            self.db.sync()?;
+        }
+        for chunk in files.chunks(DELETE_CHUNK) {
+            let _locked = self.pins.lock();
+            for id in chunk {
+                // It may have come in again in the meantime.
+                if self.db.has(Family::Blobs, id.0.as_bytes())? {
+                    continue;
+                }
+                let path = self.path(id);
+                self.unsynced.lock().remove(id);
                 std::fs::remove_file(&path).map_err(Error::io("cannot remove", &path))?;
             }
         }

@@ -27,6 +27,16 @@ pub(crate) struct PipeReader {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Closed;
 
+/// Reads once, whatever signals come in between.
+pub(crate) fn read_some(from: &mut impl Read, buf: &mut [u8]) -> io::Result<usize> {
+    loop {
+        match from.read(buf) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            done => return done,
+        }
+    }
+}
+
 /// Makes a pipe.
 pub(crate) fn pipe() -> (PipeWriter, PipeReader) {
     let (full_in, full_out) = mpsc::sync_channel(BLOCKS);

@@ -15,7 +15,7 @@ use crate::db::{Durability, Family};
 use crate::intake::Intake;
 use crate::numbers::RecordNo;
 use crate::pins::Pin;
-use crate::pipe::{PipeReader, PipeWriter, pipe};
+use crate::pipe::{BLOCK_BYTES, PipeReader, PipeWriter, pipe, read_some};
 use crate::record::{ChunkWriter, EntryWriter, Part, RecordEntry};
 use crate::store::Inner;
 use crate::{ArchiveId, DiffId, Digest, Error, Result, Store, blobs};
@@ -213,20 +213,11 @@ impl Inner {
             let mut block = out
                 .as_ref()
                 .map_or_else(|| std::mem::take(&mut spare), PipeWriter::block);
-            block.resize(crate::pipe::BLOCK_BYTES, 0);
-            let got = match archive.read(&mut block) {
-                Ok(got) => got,
-                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {
-                    spare = block;
-                    continue;
-                }
-                Err(source) => {
-                    return Err(Error::Input {
-                        what: "layer archive",
-                        source,
-                    });
-                }
-            };
+            block.resize(BLOCK_BYTES, 0);
+            let got = read_some(&mut archive, &mut block).map_err(|source| Error::Input {
+                what: "layer archive",
+                source,
+            })?;
             if got == 0 {
                 break;
             }
@@ -278,11 +269,10 @@ impl Inner {
             let mut block = out.block();
             let mut filled = 0;
             while filled < block.len() {
-                match tar.read(block.get_mut(filled..).unwrap_or_default()) {
-                    Ok(0) => break,
-                    Ok(got) => filled += got,
-                    Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-                    Err(source) => return Err(inflate_error(source)),
+                let rest = block.get_mut(filled..).unwrap_or_default();
+                match read_some(&mut tar, rest).map_err(inflate_error)? {
+                    0 => break,
+                    got => filled += got,
                 }
             }
             if filled == 0 {
