@@ -193,7 +193,7 @@ fn archivable(picture: Picture) -> Picture {
 
 /// Commits `base`, then `list` on top of it, and compares the tree of both layers with what the upper showed.
 fn round_trip(scratch: &Scratch, base: &[Op], list: &[Op]) {
-    let mut first = Memory::over(&Model::new());
+    let mut first = scratch.memory(&scratch.store.tree(None).unwrap(), 1_000);
     apply(&mut first, base);
     let lower = layer_of(&first).unwrap();
     let lower_tree = scratch.tree(&[lower.clone()]);
