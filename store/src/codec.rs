@@ -9,6 +9,9 @@ use crate::{
     BlobId, Content, Digest, DirEntry, Extent, FileName, Ino, Inode, Kind, LayerNo, Link, Time,
 };
 
+/// Extended attributes, verbatim.
+type Xattrs = BTreeMap<Box<[u8]>, Box<[u8]>>;
+
 /// Version of every record in here; a change of bytes changes it (and the store's format, in `lock.rs`).
 const VERSION: u8 = 1;
 
@@ -291,7 +294,7 @@ pub(crate) fn decode_inode(bytes: &[u8]) -> Option<Inode> {
 }
 
 /// Encodes extended attributes.
-pub(crate) fn encode_xattrs(out: &mut Encoder, xattrs: &BTreeMap<Box<[u8]>, Box<[u8]>>) {
+pub(crate) fn encode_xattrs(out: &mut Encoder, xattrs: &Xattrs) {
     out.uint(xattrs.len() as u64);
     for (name, value) in xattrs {
         out.bytes(name).bytes(value);
@@ -299,7 +302,7 @@ pub(crate) fn encode_xattrs(out: &mut Encoder, xattrs: &BTreeMap<Box<[u8]>, Box<
 }
 
 /// Decodes extended attributes.
-pub(crate) fn decode_xattrs(input: &mut Decoder<'_>) -> Option<BTreeMap<Box<[u8]>, Box<[u8]>>> {
+pub(crate) fn decode_xattrs(input: &mut Decoder<'_>) -> Option<Xattrs> {
     let mut xattrs = BTreeMap::new();
     for _ in 0..input.count()? {
         let name = input.bytes()?.into();
@@ -422,3 +425,6 @@ pub(crate) fn decode_dir_page(bytes: &[u8], entries: &mut Vec<DirEntry>) -> Opti
     }
     Some(())
 }
+
+#[cfg(test)]
+mod tests;

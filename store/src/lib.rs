@@ -27,6 +27,8 @@ mod record;
 mod remove;
 mod stage;
 mod store;
+#[cfg(test)]
+mod tests;
 mod tree;
 mod unpack;
 mod upper;

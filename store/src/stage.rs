@@ -1,7 +1,7 @@
 //! A tree that is being changed: what differs from the tree below, in memory, until it is written as a layer. Knows
 //! links and counts; what a layer archive means by its entries is `apply.rs`.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::codec;
@@ -22,6 +22,8 @@ pub(crate) struct Stage<'a> {
     layer: LayerNo,
     inodes: HashMap<Ino, Inode>,
     dirs: HashMap<Ino, Entries>,
+    /// Inodes without a name left. The tree below has them still.
+    gone: HashSet<Ino>,
 }
 
 impl<'a> Stage<'a> {
@@ -33,6 +35,7 @@ impl<'a> Stage<'a> {
             layer,
             inodes: HashMap::new(),
             dirs: HashMap::new(),
+            gone: HashSet::new(),
         };
         if tree.layers().is_empty() {
             stage.inodes.insert(Ino::ROOT, bare_dir(layer));
@@ -159,15 +162,22 @@ impl<'a> Stage<'a> {
                 }
                 self.dirs.remove(&ino);
                 self.inodes.remove(&ino);
+                self.gone.insert(ino);
             } else if self.with_inode(ino, |inode| inode.links.len() > 1)? {
                 self.inode_mut(ino)?
                     .links
                     .retain(|link| link.parent != dir || link.name != name);
             } else {
                 self.inodes.remove(&ino);
+                self.gone.insert(ino);
             }
         }
         Ok(())
+    }
+
+    /// Says whether an inode has lost its last name.
+    pub(crate) fn is_gone(&self, ino: Ino) -> bool {
+        self.gone.contains(&ino)
     }
 
     /// Removes all names of a directory.
@@ -198,6 +208,8 @@ impl<'a> Stage<'a> {
                 entries
                     .into_iter()
                     .map(|(name, (ino, kind))| DirEntry { name, ino, kind });
+            // In the batch of its pages: what is interrupted here must be found to be deleted.
+            batch.put(Family::Changed, &changed_key(self.layer, ino), b"")?;
             put_dir(&mut batch, ino, self.layer, entries)?;
             batch = full_written(batch, self.store)?;
         }

@@ -1,9 +1,11 @@
 //! Stores that clean up after themselves, and layers written down in words.
 
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
-use nacre_store::archive::{Entry, EntryKind, Writer};
-use nacre_store::{
+use crate::archive::{Entry, EntryKind, Writer};
+use crate::db::Family;
+use crate::{
     ChainId, DiffId, Digest, Expected, FileName, ImageId, NewImage, Options, RefUpdate, Store, Time,
 };
 
@@ -30,10 +32,40 @@ impl TempStore {
         self.dir.path().join("root")
     }
 
-    /// Ends it cleanly and opens it again.
-    pub(crate) fn reopen(&mut self) {
+    /// Every key of every family but counters, and every file of blobs, archives and uppers.
+    pub(crate) fn inventory(&self) -> Vec<String> {
+        let mut all = Vec::new();
+        for family in Family::ALL {
+            let mut scan = self.inner.db.scan(family, b"").unwrap();
+            while let Some((key, _)) = scan.next().unwrap() {
+                if !(family == Family::Catalog && key.starts_with(b"#")) {
+                    all.push(format!("{} {}", family.name(), key.escape_ascii()));
+                }
+            }
+        }
+        let mut todo: Vec<_> = ["blobs", "archives", "uppers"]
+            .map(|name| self.root().join(name))
+            .into();
+        while let Some(dir) = todo.pop() {
+            for entry in std::fs::read_dir(dir).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    todo.push(path);
+                } else {
+                    all.push(path.display().to_string());
+                }
+            }
+        }
+        all
+    }
+
+    /// Ends it cleanly and opens it again; returns how long each took.
+    pub(crate) fn reopen(&mut self) -> (Duration, Duration) {
+        let start = Instant::now();
         self.store = None;
+        let closed = start.elapsed();
         self.store = Some(Store::open(&self.root(), Options::default()).unwrap());
+        (closed, start.elapsed() - closed)
     }
 }
 
@@ -113,7 +145,7 @@ pub(crate) fn config(diffs: &[DiffId], comment: &str) -> Vec<u8> {
 }
 
 /// Unpacks tars as layers and publishes them as an image under a name.
-pub(crate) fn image(store: &Store, tars: &[Vec<u8>], name: &str) -> nacre_store::Result<ImageId> {
+pub(crate) fn image(store: &Store, tars: &[Vec<u8>], name: &str) -> crate::Result<ImageId> {
     let mut layers = Vec::new();
     for tar in tars {
         layers.push(store.unpack(tar.as_slice(), &Expected::default(), &|_| {})?);

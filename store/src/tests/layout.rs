@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::path::Path;
 
-use nacre_store::{Expected, ImageId, NewImage, RawManifest, RefUpdate, Result, Store, Unpacked};
+use crate::{Expected, ImageId, NewImage, RawManifest, RefUpdate, Result, Store, Unpacked};
 use serde_json::Value;
 
 /// An image of a layout, read.

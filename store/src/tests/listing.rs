@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::Read;
 
-use nacre_store::{Blob, Content, Digest, Ino, Inode, Kind, Store, Tree};
+use crate::{Blob, Content, Digest, Ino, Inode, Kind, Store, Tree};
 use serde_json::{Map, Value, json};
 
 /// Lists a tree, and checks on the way what every tree promises: links, kinds and counts agree.

@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 use std::process::Command;
 
-use crate::layout::Layout;
-use crate::listing::{lines, list};
-use crate::support::TempStore;
+use super::layout::Layout;
+use super::listing::{lines, list};
+use super::support::TempStore;
 
 /// Where the shared folder is, if it is here.
 fn cases_dir() -> Option<PathBuf> {

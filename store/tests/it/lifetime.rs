@@ -1,1 +1,0 @@
-//! What comes and goes: removal, sharing, interruption, reopening.
