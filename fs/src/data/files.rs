@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashSet};
 use std::fs::File;
 use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use nacre_store::{Ino, Time, Upper};
@@ -154,33 +154,53 @@ impl DataFiles {
         self.get(ino)?.sync_data().map_err(|e| of_host(&e))
     }
 
-    /// Makes durable what the records claim beyond plain content: names of data files, and fresh chunks. To be called before
-    /// the records themselves are made durable.
-    pub(crate) fn sync_claims(&self) -> Result<()> {
-        let changed = std::mem::take(&mut *self.changed_dirs.lock());
-        if !changed.is_empty()
-            && let Err(errno) = self.sync_dirs(&changed)
+    /// Makes a file's content durable, and the name of its data file if that is new.
+    pub(crate) fn sync_with_name(&self, ino: Ino) -> Result<()> {
+        self.sync(ino)?;
+        let path = self.upper.data_path(ino);
+        let Some(dir) = path.parent() else {
+            return Ok(());
+        };
+        if self.changed_dirs.lock().remove(dir)
+            && let Err(errno) = self.sync_dirs([dir, self.upper.data_dir()])
         {
-            self.changed_dirs.lock().extend(changed);
+            self.changed_dirs.lock().insert(dir.to_owned());
             return Err(errno);
         }
+        Ok(())
+    }
+
+    /// Makes the names of all new data files durable.
+    pub(crate) fn sync_names(&self) -> Result<()> {
+        let changed = std::mem::take(&mut *self.changed_dirs.lock());
+        if changed.is_empty() {
+            return Ok(());
+        }
+        let all = changed.iter().map(PathBuf::as_path);
+        let done = self.sync_dirs(all.chain([self.upper.data_dir()]));
+        if done.is_err() {
+            self.changed_dirs.lock().extend(changed);
+        }
+        done
+    }
+
+    fn sync_dirs<'a>(&self, dirs: impl IntoIterator<Item = &'a Path>) -> Result<()> {
+        for dir in dirs {
+            let synced = File::open(dir).and_then(|dir| dir.sync_all());
+            synced.map_err(|e| of_host(&e))?;
+        }
+        Ok(())
+    }
+
+    /// Makes durable what records claim beyond plain content: chunks written and marked. To be called before the records
+    /// themselves are made durable.
+    pub(crate) fn sync_claims(&self) -> Result<()> {
         let fresh: Vec<Ino> = self.fresh.lock().drain().collect();
         for (index, ino) in fresh.iter().enumerate() {
             if let Err(errno) = self.sync(*ino) {
                 self.fresh.lock().extend(fresh.iter().skip(index));
                 return Err(errno);
             }
-        }
-        Ok(())
-    }
-
-    /// The directories, and the one that they are in, which they may be new to.
-    fn sync_dirs(&self, dirs: &BTreeSet<PathBuf>) -> Result<()> {
-        let all = dirs.iter().map(PathBuf::as_path);
-        for dir in all.chain([self.upper.data_dir()]) {
-            File::open(dir)
-                .and_then(|dir| dir.sync_all())
-                .map_err(|e| of_host(&e))?;
         }
         Ok(())
     }

@@ -43,7 +43,8 @@ impl Data {
         if copied {
             files.sync(ino)?;
         }
-        if !steps.is_empty() {
+        // A new file claims nothing: if its bytes are lost with the power, it is empty.
+        if !steps.is_empty() && was.is_some_and(|was| was.content != Content::None) {
             files.note_fresh(ino);
         }
         Ok(())

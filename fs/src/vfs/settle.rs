@@ -19,8 +19,14 @@ pub struct Settled {
 }
 
 impl Vfs {
-    /// Makes every change durable: what records claim first, then the records.
+    /// Makes every change durable: what records claim first, then the records. The plain bytes of files that nobody
+    /// synced are the host's to write back, as with any filesystem.
     pub fn sync(&self) -> Result<()> {
+        self.data.files()?.sync_names()?;
+        self.sync_records()
+    }
+
+    fn sync_records(&self) -> Result<()> {
         let upper = self.upper()?;
         self.dirty.store(false, Ordering::Release);
         let done = self
@@ -37,7 +43,7 @@ impl Vfs {
     /// The same if anything was changed since: `syncfs` never reaches a FUSE server, so a timer calls this.
     pub fn sync_if_dirty(&self) -> Result<()> {
         if self.is_writable() && self.dirty.load(Ordering::Acquire) {
-            return self.sync();
+            return self.sync_records();
         }
         Ok(())
     }
@@ -48,9 +54,9 @@ impl Vfs {
             return Ok(());
         }
         if has_data_file(&self.inode(ino)?.content) {
-            self.data.files()?.sync(ino)?;
+            self.data.files()?.sync_with_name(ino)?;
         }
-        self.sync()
+        self.sync_records()
     }
 
     /// The upper's overrides as they are now. What programs write meanwhile may be in it or not: who wants one moment
