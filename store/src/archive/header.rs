@@ -128,6 +128,11 @@ impl Header {
         name.extend_from_slice(until_nul(&self.0[NAME]));
     }
 
+    /// Tells whether GNU's fields stand behind the device numbers.
+    pub(super) fn is_gnu(&self) -> bool {
+        &self.0[MAGIC] == b"ustar " && &self.0[VERSION] == b" \0"
+    }
+
     /// The target of a link.
     pub(super) fn link(&self) -> &[u8] {
         until_nul(&self.0[LINK])

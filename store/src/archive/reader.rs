@@ -320,7 +320,7 @@ impl<R: Read, H: Write> Reader<R, H> {
             header.kind(),
             kind::FILE | kind::OLD_FILE | kind::CONTIGUOUS
         );
-        let sparse = pax.sparse.name.as_deref().filter(|_| regular);
+        let sparse = pax.sparse.name().filter(|_| regular);
         if let Some(name) = sparse.or(long.as_deref()).or(pax.path.as_deref()) {
             self.context.name.clear();
             self.context.name.extend_from_slice(name);
@@ -494,8 +494,8 @@ impl<R: Read, H: Write> Reader<R, H> {
     }
 
     /// Passes data of an entry that should have none. A size in a link's header is by most writers just the target's,
-    /// and by POSIX the length of data that follows: what stands there decides. Where Go's and GNU's readers, which
-    /// believe no such size, find a header or the end, so do we, so that no reader sees other entries than another.
+    /// and by POSIX the length of data that follows: what stands there decides. Where Go's reader, which believes no
+    /// such size, finds a header or the end, so do we, so that we see no other entries than the image's other users.
     fn keep_doubtful_data(&mut self, size: u64) -> Result<(), ArchiveError> {
         if size == 0 {
             return Ok(());

@@ -109,8 +109,7 @@ fn old_number(field: &[u8]) -> Result<u64, Fault> {
 /// What PAX records say of a sparse file.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(super) struct PaxSparse {
-    /// The file's own name: the header's is made up, for readers that know no sparse files.
-    pub(super) name: Option<Box<[u8]>>,
+    name: Option<Box<[u8]>>,
     major: Option<u64>,
     minor: Option<u64>,
     size: Option<u64>,
@@ -170,11 +169,20 @@ impl PaxSparse {
         Ok(())
     }
 
+    /// The sparse file's own name: the header's is made up, for readers that know no sparse files.
+    pub(super) fn name(&self) -> Option<&[u8]> {
+        self.name.as_deref().filter(|_| self.is_sparse())
+    }
+
+    fn is_sparse(&self) -> bool {
+        self.mapped || self.major.is_some() || self.minor.is_some()
+    }
+
     /// Returns the file's length and its map; `None` if the records speak of no sparse file.
     pub(super) fn map(&self, runs_max: usize) -> Result<Option<(u64, PaxMap)>, Fault> {
         let map = match (self.major, self.minor) {
             (Some(1), Some(0)) => PaxMap::InData,
-            (None, None) if !self.mapped => return Ok(None),
+            _ if !self.is_sparse() => return Ok(None),
             (None, None) | (Some(0), Some(0 | 1)) => {
                 let mut runs = Runs::default();
                 let mut pairs = self.numbers.chunks_exact(2);
