@@ -68,7 +68,7 @@ impl Errand {
     ) -> Result<Layers> {
         let mut here: HashMap<Digest, Unpacked> = HashMap::new();
         let mut missing: HashSet<Digest> = HashSet::new();
-        let mut tasks = JoinSet::new();
+        let mut fetches = Vec::new();
         for (layer, diff) in layers.iter().zip(diffs) {
             if here.contains_key(&layer.digest) || missing.contains(&layer.digest) {
                 continue;
@@ -81,7 +81,12 @@ impl Errand {
             }
             tell(&*self.progress, &id, Status::PullingFsLayer);
             missing.insert(layer.digest);
-            let (errand, layer, diff) = (self.clone(), layer.clone(), *diff);
+            fetches.push((layer.clone(), *diff));
+        }
+        // Begun only now: docker tells of all layers before the first one moves.
+        let mut tasks = JoinSet::new();
+        for (layer, diff) in fetches {
+            let errand = self.clone();
             tasks.spawn(
                 async move { Ok((layer.digest, errand.fetch_in_turn(&layer, diff).await?)) },
             );
