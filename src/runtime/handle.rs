@@ -383,11 +383,10 @@ fn read_answer(from: impl Read) -> io::Result<Answer> {
 /// Reads the answer line and not a byte more: what follows is the process's output.
 fn read_answer_exactly(from: &mut impl Read) -> io::Result<Answer> {
     let mut line = Vec::new();
-    for byte in from.take(ANSWER_BYTES_MAX).bytes() {
-        match byte? {
-            b'\n' => break,
-            byte => line.push(byte),
-        }
+    let mut byte = [0];
+    let mut from = from.take(ANSWER_BYTES_MAX);
+    while from.read(&mut byte)? == 1 && byte != *b"\n" {
+        line.extend(byte);
     }
     parse_answer(&line)
 }

@@ -366,6 +366,39 @@ fn true_takes_no_longer_than_it_must() {
         best = best.min(start.elapsed());
         container.delete();
     }
-    eprintln!("true: {best:?} from start to exit");
     assert!(best < Duration::from_millis(100), "{best:?}");
+}
+
+/// A machine without cgroups, for the shim and all that comes of it.
+const WITHOUT_CGROUPS: &str = "#!/bin/bash
+exec unshare --mount --propagation private bash -c \
+'umount -l /sys/fs/cgroup; exec -a nacre-shim \"$@\"' - \"$NACRE\" \"$@\"
+";
+
+#[test]
+fn without_cgroups_containers_run_all_the_same() {
+    let mut container = Container::script("echo alive; sleep 1000");
+    let wrapper = container.root().with_file_name("wrapper");
+    let script = WITHOUT_CGROUPS.replace("$NACRE", env!("CARGO_BIN_EXE_nacre"));
+    std::fs::write(&wrapper, script).unwrap();
+    std::fs::set_permissions(
+        &wrapper,
+        std::os::unix::fs::PermissionsExt::from_mode(0o755),
+    )
+    .unwrap();
+    container.program = wrapper;
+    let shim = container.prepare();
+    let mut stream = shim.attach(&everything()).unwrap();
+    shim.start().unwrap();
+    crate::fixture::read_until(&mut stream, "alive");
+    let error = shim.pause().unwrap_err();
+    assert!(error.to_string().contains("no freezer"), "{error}");
+    assert_eq!(container.cgroups(), Vec::<std::path::PathBuf>::new());
+    let outcome = container.exec(crate::fixture::process(&[
+        "sh",
+        "-c",
+        "ls /sys/fs/cgroup | wc -w; exit 4",
+    ]));
+    assert_eq!((outcome.exit.code, outcome.stdout.as_str()), (4, "0\n"));
+    container.delete();
 }

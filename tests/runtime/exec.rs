@@ -144,6 +144,24 @@ fn what_cannot_run_is_said_and_the_container_goes_on() {
 }
 
 #[test]
+fn a_paused_container_takes_none() {
+    let mut container = sleeper();
+    container.shim().pause().unwrap();
+    let shim = container.prepare_exec(process(&["true"]));
+    let Err(ShimError::Refused(error)) = shim.start() else {
+        panic!("it started");
+    };
+    assert!(
+        error
+            .message
+            .ends_with(" is paused, unpause the container before exec"),
+        "{error}"
+    );
+    container.shim().resume().unwrap();
+    container.delete();
+}
+
+#[test]
 fn one_that_leaves_a_child_behind_ends_all_the_same() {
     let mut container = sleeper();
     let outcome = container.exec(process(&["sh", "-c", "sleep 1000 & echo gone"]));

@@ -368,7 +368,9 @@ impl Serve {
         else {
             return Err(not_running());
         };
-        let all_reached = whom == Whom::All && cgroup::signal_all(self.job.container(), number);
+        // The cgroup is the container's; an exec is one process of it.
+        let all = whom == Whom::All && self.job.is_container();
+        let all_reached = all && cgroup::signal_all(self.job.container(), number);
         if !all_reached {
             sys::signal_process(process.as_fd(), number)
                 .map_err(|error| StartError::other(format!("sending signal {number}: {error}")))?;
