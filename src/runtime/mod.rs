@@ -1,1 +1,38 @@
-//! Containers as processes: one shim each, by re-exec before any thread exists. Never touches the store.
+//! Processes in containers: one shim process each, which outlives the service.
+//! Never awaits, never opens the store and never reads an image's configuration; the engine says what shall run.
+//!
+//! ```text
+//! spec        what shall run, in our words
+//! handle      the service's side: prepare, start, attach, signal, wait, exec, delete
+//! wire        what the two sides say to each other
+//! shim/       the other side: a single-threaded process that creates the container, holds its streams, reports its exit
+//! oci/        our words as an OCI runtime configuration: docker's defaults
+//! user        docker's `--user` by the container's own passwd and group
+//! exec_path   which program a command names, and docker's words when there is none
+//! rootfs      looking into a container's root from outside
+//! ```
+//!
+//! ```no_run
+//! # fn f(spec: nacre::runtime::spec::ContainerSpec, mount: std::os::fd::OwnedFd) -> Result<(), Box<dyn std::error::Error>> {
+//! use nacre::runtime::{AttachRequest, Launch, Shim};
+//! let shim = Shim::prepare(Launch { state_dir: "/run/nacre/c/0af".into(), spec, rootfs: mount, log: None })?;
+//! let streams = shim.attach(&AttachRequest { stdout: true, ..AttachRequest::default() })?; // before the start: nothing is missed
+//! shim.start()?;
+//! let exit = shim.wait()?;
+//! shim.delete()?;
+//! # Ok(()) }
+//! ```
+
+pub mod exec_path;
+mod handle;
+mod oci;
+pub mod rootfs;
+mod shim;
+pub mod spec;
+mod state_dir;
+pub mod user;
+mod wire;
+
+pub use handle::{Launch, Shim, ShimError};
+pub use shim::run_if_asked as run_shim_if_asked;
+pub use wire::{AttachRequest, Exit, Phase, StartError, StartErrorKind, State, Whom};
