@@ -1,1 +1,18 @@
-//! placeholder
+//! nacre's command line: arguments, the API's types and client, and everything
+//! that is drawn. It never touches the store: it asks the service.
+
+pub mod api;
+mod args;
+mod attach;
+mod client;
+mod command;
+mod draw;
+mod error;
+mod format;
+mod main_command;
+mod reference;
+mod session;
+mod settings;
+
+pub use main_command::{main, run};
+pub use settings::{Hooks, ROOT_DEFAULT, SOCKET_DEFAULT, ServiceOptions, Settings, Starting};

@@ -4,10 +4,18 @@
 //! fuse/    the only code that names fuser: a request in, one call of Vfs, a reply out
 //! mount    detached FUSE mounts by the kernel's mount API, attached where the user stands
 //! vfs      one tree at work: caches over the store, locks, open files, data
+//! errno    the one table from failures to error numbers
 //! data/    bytes of files: lower blobs, data files, chunked copy-up
 //! union/   the rules: pure functions from two layers to a plan
 //! diff     what an upper changed, by path
 //! layer    the same as a layer archive
 //! ```
 
+mod data;
+pub mod diff;
+pub mod errno;
+mod fuse;
+pub mod layer;
+pub mod mount;
 pub mod union;
+pub mod vfs;

@@ -1,1 +1,37 @@
 //! The distribution protocol: manifests and blobs to and from a registry. Never touches the store.
+//!
+//! ```text
+//! client        one registry: where it is, how a request is sent, authorised, answered and tried again
+//! auth          challenges, tokens, and what credentials there are
+//! credentials   ~/.docker/config.json, for the command line
+//! manifest      manifests and indexes: parsed, bounded, and refused when they can be read in two ways
+//! platform      which entry of an index fits this machine
+//! blobs         downloads that go on where they broke
+//! upload        blobs and manifests out: upload, mount from another repository
+//! error         what can go wrong, in docker's words
+//! ```
+
+mod auth;
+mod blobs;
+mod client;
+pub mod credentials;
+mod error;
+mod manifest;
+mod platform;
+#[cfg(test)]
+pub(crate) mod tests;
+mod upload;
+
+pub use auth::Credentials;
+pub use blobs::BlobStream;
+pub use client::{Client, Settings};
+pub use error::{Direction, Error, Refusal};
+pub use manifest::{
+    Descriptor, Fetched, ImageManifest, InvalidManifest, LAYERS_MAX, MANIFEST_BYTES_MAX, Manifest,
+    media,
+};
+pub use platform::{InvalidPlatform, Platform};
+pub use upload::{Mounted, Upload, UploadBody, UploadSource};
+
+/// A result of this module.
+pub type Result<T> = std::result::Result<T, Error>;

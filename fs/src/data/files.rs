@@ -1,0 +1,205 @@
+//! The upper's data files: made, held open within a bound, stretched, punched, made durable.
+
+use std::collections::{BTreeSet, HashSet};
+use std::fs::File;
+use std::io::ErrorKind;
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use nacre_store::{Ino, Time, Upper};
+use parking_lot::Mutex;
+use rustix::fs::{FallocateFlags, Timespec, Timestamps};
+
+use crate::errno::{Errno, Result, of_host, of_store};
+use crate::union::setattr::SetTime;
+use crate::vfs::Recent;
+
+/// Data files held open for reading and writing; any number may be in use, they are opened again.
+const OPEN_MAX: usize = 512;
+
+/// The data files of one upper.
+pub(crate) struct DataFiles {
+    upper: Upper,
+    open: Mutex<Recent<Ino, Arc<File>>>,
+    /// Directories that data files were made in and that were not synced since.
+    changed_dirs: Mutex<BTreeSet<PathBuf>>,
+    /// Files whose record names chunks that may not be on disk yet.
+    fresh: Mutex<HashSet<Ino>>,
+}
+
+/// What a data file says of itself.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Stat {
+    pub(crate) size: u64,
+    pub(crate) blocks: u64,
+    pub(crate) atime: Time,
+    pub(crate) mtime: Time,
+    pub(crate) ctime: Time,
+}
+
+impl DataFiles {
+    /// Starts with none open.
+    pub(crate) fn new(upper: Upper) -> Self {
+        Self {
+            upper,
+            open: Mutex::new(Recent::new(OPEN_MAX)),
+            changed_dirs: Mutex::new(BTreeSet::new()),
+            fresh: Mutex::new(HashSet::new()),
+        }
+    }
+
+    /// Returns an inode's data file. One that is gone after a power loss is an empty file, not damage: its record was
+    /// durable before the first fsync of its content.
+    pub(crate) fn get(&self, ino: Ino) -> Result<Arc<File>> {
+        if let Some(file) = self.open.lock().get(&ino) {
+            return Ok(file.clone());
+        }
+        let file = match self.upper.data_file(ino, false) {
+            Ok(file) => file,
+            Err(nacre_store::Error::NotFound { .. }) => {
+                tracing::warn!(inode = ino.0, "data file is gone, the file is empty");
+                return self.create(ino);
+            }
+            Err(error) => return Err(of_store(&error)),
+        };
+        Ok(self.keep(ino, file))
+    }
+
+    /// Makes an inode's data file, empty whatever a crash may have left under its name.
+    pub(crate) fn create(&self, ino: Ino) -> Result<Arc<File>> {
+        let file = self.upper.data_file(ino, true).map_err(|e| of_store(&e))?;
+        if let Some(dir) = self.upper.data_path(ino).parent() {
+            let mut changed = self.changed_dirs.lock();
+            if !changed.contains(dir) {
+                changed.insert(dir.to_owned());
+            }
+        }
+        Ok(self.keep(ino, file))
+    }
+
+    fn keep(&self, ino: Ino, file: File) -> Arc<File> {
+        let file = Arc::new(file);
+        self.open.lock().insert(ino, file.clone(), 1);
+        file
+    }
+
+    /// Lets go of a file that is removed.
+    pub(crate) fn forget(&self, ino: Ino) {
+        self.open.lock().remove(&ino);
+        self.fresh.lock().remove(&ino);
+    }
+
+    /// Size, blocks and times.
+    pub(crate) fn stat(&self, ino: Ino) -> Result<Stat> {
+        let of = |seconds, nanos: i64| Time {
+            seconds,
+            nanos: u32::try_from(nanos).unwrap_or(0),
+        };
+        let known = self.open.lock().get(&ino).cloned();
+        let meta = match known {
+            Some(file) => file.metadata(),
+            // Not opened for this: a listing of a large directory would turn over all that is open.
+            None => std::fs::metadata(self.upper.data_path(ino)),
+        };
+        let meta = match meta {
+            Err(error) if error.kind() == ErrorKind::NotFound => self.get(ino)?.metadata(),
+            meta => meta,
+        }
+        .map_err(|e| of_host(&e))?;
+        Ok(Stat {
+            size: meta.len(),
+            blocks: meta.blocks(),
+            atime: of(meta.atime(), meta.atime_nsec()),
+            mtime: of(meta.mtime(), meta.mtime_nsec()),
+            ctime: of(meta.ctime(), meta.ctime_nsec()),
+        })
+    }
+
+    /// Sets times; `None` leaves one as it is.
+    pub(crate) fn set_times(
+        &self,
+        ino: Ino,
+        atime: Option<SetTime>,
+        mtime: Option<SetTime>,
+    ) -> Result<()> {
+        let of = |time: Option<SetTime>| match time {
+            None => Timespec {
+                tv_sec: 0,
+                tv_nsec: rustix::fs::UTIME_OMIT,
+            },
+            Some(SetTime::Now) => Timespec {
+                tv_sec: 0,
+                tv_nsec: rustix::fs::UTIME_NOW,
+            },
+            Some(SetTime::At(time)) => Timespec {
+                tv_sec: time.seconds,
+                tv_nsec: i64::from(time.nanos),
+            },
+        };
+        let times = Timestamps {
+            last_access: of(atime),
+            last_modification: of(mtime),
+        };
+        rustix::fs::futimens(self.get(ino)?, &times)
+    }
+
+    /// Notes that a record is about to name chunks of this file that were written and not synced.
+    pub(crate) fn note_fresh(&self, ino: Ino) {
+        self.fresh.lock().insert(ino);
+    }
+
+    /// Makes a file's content durable.
+    pub(crate) fn sync(&self, ino: Ino) -> Result<()> {
+        self.get(ino)?.sync_data().map_err(|e| of_host(&e))
+    }
+
+    /// Makes durable what the records claim beyond plain content: names of data files, and fresh chunks. To be called before
+    /// the records themselves are made durable.
+    pub(crate) fn sync_claims(&self) -> Result<()> {
+        let changed = std::mem::take(&mut *self.changed_dirs.lock());
+        if !changed.is_empty()
+            && let Err(errno) = self.sync_dirs(&changed)
+        {
+            self.changed_dirs.lock().extend(changed);
+            return Err(errno);
+        }
+        let fresh: Vec<Ino> = self.fresh.lock().drain().collect();
+        for (index, ino) in fresh.iter().enumerate() {
+            if let Err(errno) = self.sync(*ino) {
+                self.fresh.lock().extend(fresh.iter().skip(index));
+                return Err(errno);
+            }
+        }
+        Ok(())
+    }
+
+    /// The directories, and the one that they are in, which they may be new to.
+    fn sync_dirs(&self, dirs: &BTreeSet<PathBuf>) -> Result<()> {
+        let all = dirs.iter().map(PathBuf::as_path);
+        for dir in all.chain([self.upper.data_dir()]) {
+            File::open(dir)
+                .and_then(|dir| dir.sync_all())
+                .map_err(|e| of_host(&e))?;
+        }
+        Ok(())
+    }
+
+    /// Makes a hole; where the host's filesystem has none, writes zeros.
+    pub(crate) fn punch(&self, ino: Ino, offset: u64, len: u64) -> Result<()> {
+        let file = self.get(ino)?;
+        let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        match rustix::fs::fallocate(&*file, flags, offset, len) {
+            Err(Errno::OPNOTSUPP | Errno::NOSYS) => {
+                let size = file.metadata().map_err(|e| of_host(&e))?.len();
+                super::write_zeros(&file, offset, offset.saturating_add(len).min(size))
+            }
+            done => done,
+        }
+    }
+
+    /// Reserves room without growing the file.
+    pub(crate) fn reserve(&self, ino: Ino, offset: u64, len: u64) -> Result<()> {
+        rustix::fs::fallocate(&*self.get(ino)?, FallocateFlags::KEEP_SIZE, offset, len)
+    }
+}

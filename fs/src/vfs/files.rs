@@ -1,0 +1,339 @@
+//! Files: opened, read, written, stretched, copied.
+
+use std::fs::File;
+use std::ops::Range;
+use std::sync::Arc;
+
+use nacre_store::{Content, Ino, Inode, Kind};
+
+use super::held::Way;
+use super::{Caller, Passthrough, Planned, Vfs};
+use crate::data::{COPY_BYTES, Whence, has_data_file, write_some};
+use crate::errno::{Errno, Result};
+use crate::union::content::DataStep;
+use crate::union::setattr::Kill;
+use crate::union::{Context, Layers, fallocate, write};
+
+/// What a file is opened for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// Reading.
+    Read,
+    /// Writing, or both.
+    Write,
+    /// Writing, and what is there goes.
+    Truncate,
+}
+
+/// How an opened file is served.
+#[derive(Debug, Clone)]
+pub enum Mode {
+    /// Through the mount's page cache; what it holds of the file from before is right.
+    Cached,
+    /// Through the mount's page cache, which must drop what it holds of the file.
+    Refreshed,
+    /// By the kernel alone, on this file.
+    Backed(Arc<File>),
+}
+
+/// A capability that a write takes away, and the bits that it takes.
+const CAPABILITY: &[u8] = b"security.capability";
+const SETID: u16 = 0o6000;
+
+impl Vfs {
+    /// Allows passthrough, once the kernel has agreed to it on this connection; or takes it back.
+    pub fn set_passthrough(&self, passthrough: Passthrough) {
+        self.held.set_passthrough(passthrough);
+    }
+
+    /// Does what opening asks for before the file is counted as open: truncates it.
+    pub fn prepare_open(
+        &self,
+        caller: &Caller,
+        ino: Ino,
+        access: Access,
+        kill: Kill,
+    ) -> Result<()> {
+        if self.inode(ino)?.kind != Kind::File {
+            return Err(Errno::INVAL);
+        }
+        match access {
+            Access::Read => return Ok(()),
+            // The times of a file that is only opened must not move, so nothing is made here.
+            Access::Write => return self.upper().map(drop),
+            Access::Truncate => self.truncate(caller, ino, kill)?,
+        }
+        // An emptied file gets its data file now, so that passthrough can have it.
+        let inode = self.inode(ino)?;
+        if inode.content == Content::None
+            && inode.size == 0
+            && self.held.has_passthrough()
+            && !self.held.is_open(ino)
+        {
+            let _writing = self.writing(ino);
+            self.with_steps(
+                caller,
+                ino,
+                &|layers, ctx| write::whole(layers, ctx, ino),
+                || Ok(()),
+            )?;
+        }
+        Ok(())
+    }
+
+    /// Counts an open file and says how it is served. All open files of an inode are served alike, so the first decides.
+    pub fn open(&self, ino: Ino, access: Access) -> Result<Mode> {
+        let inode = self.inode(ino)?;
+        let backing = if self.may_back(&inode, access) {
+            self.backing(ino, &inode)?
+        } else {
+            None
+        };
+        let first = if backing.is_some() {
+            Way::Backed
+        } else {
+            Way::Cached
+        };
+        let mode = match (self.held.opened(ino, first), backing) {
+            (Way::Backed, Some(file)) => Ok(Mode::Backed(file)),
+            (Way::Backed, None) => match self.backing(ino, &inode) {
+                Ok(Some(file)) => Ok(Mode::Backed(file)),
+                Ok(None) => Err(Errno::IO),
+                Err(errno) => Err(errno),
+            },
+            // The page cache knows nothing of what passthrough wrote before.
+            (Way::Cached, _) if self.held.has_passthrough() && inode.content == Content::Data => {
+                Ok(Mode::Refreshed)
+            }
+            (Way::Cached, _) => Ok(Mode::Cached),
+        };
+        if mode.is_err() {
+            self.held.released(ino);
+        }
+        mode
+    }
+
+    /// Passthrough is for files that live in the upper alone, and, where nothing can be written, for blobs that are files.
+    /// Never for a lower file of a writable tree: a lower blob must not be open for writing anywhere, and a node cannot
+    /// change its backing while it is open. Never for a file with privileges that a write must take away.
+    fn may_back(&self, inode: &Inode, access: Access) -> bool {
+        if !self.held.has_passthrough() {
+            return false;
+        }
+        if self.upper.is_none() {
+            return matches!(inode.content, Content::Blob(_)) && access == Access::Read;
+        }
+        inode.content == Content::Data
+            && inode.mode & SETID == 0
+            && !inode.xattrs.contains_key(CAPABILITY)
+            && (access == Access::Read || self.room.for_passthrough())
+    }
+
+    /// The host's file that is all of a file's content; small blobs are in none.
+    fn backing(&self, ino: Ino, inode: &Inode) -> Result<Option<Arc<File>>> {
+        if inode.content == Content::Data {
+            return self.data.files()?.get(ino).map(Some);
+        }
+        self.data.blob_file(&inode.content)
+    }
+
+    /// The kernel would not back this open file: it is cached like the others from now on.
+    pub fn open_unbacked(&self, ino: Ino) -> Mode {
+        self.held.not_backed(ino);
+        Mode::Refreshed
+    }
+
+    /// An open file is closed for good; returns whether it was the inode's last.
+    pub fn release(&self, ino: Ino) -> bool {
+        let (last, reclaim) = self.held.released(ino);
+        if reclaim && let Err(errno) = self.end_if_unheld(ino) {
+            tracing::warn!(inode = ino.0, %errno, "cannot reclaim an unlinked file yet");
+        }
+        last
+    }
+
+    /// Reads, and hands the bytes to `take`; fewer than asked for only at the file's end.
+    pub fn read<T>(
+        &self,
+        ino: Ino,
+        offset: u64,
+        len: usize,
+        take: impl FnOnce(&[u8]) -> T,
+    ) -> Result<T> {
+        let inode = self.inode(ino)?;
+        match inode.kind {
+            Kind::File => self.data.read(ino, &inode, offset, len, take),
+            Kind::Dir => Err(Errno::ISDIR),
+            _ => Err(Errno::INVAL),
+        }
+    }
+
+    /// Writes; returns how much, less than asked for only if there was no room.
+    pub fn write(
+        &self,
+        caller: &Caller,
+        ino: Ino,
+        offset: u64,
+        bytes: &[u8],
+        kill: Kill,
+    ) -> Result<usize> {
+        let range = range(offset, bytes.len() as u64)?;
+        self.upper()?;
+        self.room.to_grow()?;
+        let rule =
+            |layers: &dyn Layers, ctx: &Context| write::plan(layers, ctx, ino, range.clone(), kill);
+        let put = || write_some(&*self.data.files()?.get(ino)?, offset, bytes);
+        let plan = self.foresee(caller, rule)?;
+        if plan.ops.is_empty() && plan.answer.is_empty() {
+            return put();
+        }
+        let _writing = self.writing(ino);
+        let before = self.inode(ino)?;
+        let done = self.with_steps(caller, ino, &rule, || match put()? {
+            // The batch says that all of it is there.
+            short if short < bytes.len() => Err(Errno::NOSPC),
+            whole => Ok(whole),
+        })?;
+        self.tell_if_killed(ino, &before)?;
+        Ok(done)
+    }
+
+    /// A write took privileges: the kernel has them in its cache, and looks there when it executes the file.
+    fn tell_if_killed(&self, ino: Ino, before: &Inode) -> Result<()> {
+        let after = self.inode(ino)?;
+        if after.mode != before.mode || after.xattrs.len() != before.xattrs.len() {
+            self.tell_attributes(ino);
+        }
+        Ok(())
+    }
+
+    /// Steps, bytes, batch: the order that leaves the record right whatever fails on the way. The caller holds `writing`.
+    fn with_steps<T>(
+        &self,
+        caller: &Caller,
+        ino: Ino,
+        rule: &dyn Fn(&dyn Layers, &Context) -> Planned<Vec<DataStep>>,
+        bytes: impl FnOnce() -> Result<T>,
+    ) -> Result<T> {
+        let plan = self.foresee(caller, rule)?;
+        self.data.run(ino, Some(&*self.inode(ino)?), &plan.answer)?;
+        let done = bytes()?;
+        if !plan.ops.is_empty() {
+            self.change(caller, rule)?;
+        }
+        Ok(done)
+    }
+
+    /// Reserves room, makes holes.
+    pub fn fallocate(
+        &self,
+        caller: &Caller,
+        ino: Ino,
+        how: fallocate::How,
+        (offset, len): (u64, u64),
+        kill: Kill,
+    ) -> Result<()> {
+        if len == 0 {
+            return Err(Errno::INVAL);
+        }
+        let range = range(offset, len)?;
+        self.upper()?;
+        if how != fallocate::How::Punch {
+            self.room.to_grow()?;
+        }
+        let _writing = self.writing(ino);
+        let before = self.inode(ino)?;
+        let size = self.data.size(ino, &before)?;
+        let rule = |layers: &dyn Layers, ctx: &Context| {
+            fallocate::plan(layers, ctx, ino, how, range.clone(), size, kill)
+        };
+        self.with_steps(caller, ino, &rule, || Ok(()))?;
+        self.tell_if_killed(ino, &before)
+    }
+
+    /// Finds the next data or hole.
+    pub fn seek(&self, ino: Ino, offset: u64, whence: Whence) -> Result<u64> {
+        self.data.seek(ino, &*self.inode(ino)?, offset, whence)
+    }
+
+    /// Copies between files; returns how much, less than asked for at the source's end and after [`COPY_MAX`].
+    pub fn copy(
+        &self,
+        caller: &Caller,
+        (from, from_offset): (Ino, u64),
+        (to, to_offset): (Ino, u64),
+        len: u64,
+        kill: Kill,
+    ) -> Result<usize> {
+        let len = usize::try_from(len).unwrap_or(usize::MAX).min(COPY_MAX);
+        range(to_offset, len as u64)?;
+        if let Some(copied) = self.copy_by_host((from, from_offset), (to, to_offset), len)? {
+            return Ok(copied);
+        }
+        let mut done = 0_usize;
+        while done < len {
+            let piece = COPY_BYTES.min(len.saturating_sub(done));
+            let at = from_offset.saturating_add(done as u64);
+            let bytes = self.read(from, at, piece, <[u8]>::to_vec)?;
+            if bytes.is_empty() {
+                break;
+            }
+            let at = to_offset.saturating_add(done as u64);
+            match self.write(caller, to, at, &bytes, kill) {
+                Ok(written) => done = done.saturating_add(written),
+                Err(errno) if done == 0 => return Err(errno),
+                Err(_) => break,
+            }
+        }
+        Ok(done)
+    }
+
+    /// Between two files that live in the upper alone the host copies, by reflink where it can.
+    fn copy_by_host(
+        &self,
+        (from, mut from_offset): (Ino, u64),
+        (to, mut to_offset): (Ino, u64),
+        len: usize,
+    ) -> Result<Option<usize>> {
+        let (source, target) = (self.inode(from)?, self.inode(to)?);
+        let plain = |inode: &Inode| inode.content == Content::Data;
+        let privileged = target.mode & SETID != 0 || target.xattrs.contains_key(CAPABILITY);
+        if !plain(&source) || !plain(&target) || privileged {
+            return Ok(None);
+        }
+        self.room.to_grow()?;
+        let files = self.data.files()?;
+        let (source, target) = (files.get(from)?, files.get(to)?);
+        match rustix::fs::copy_file_range(
+            &*source,
+            Some(&mut from_offset),
+            &*target,
+            Some(&mut to_offset),
+            len,
+        ) {
+            Ok(copied) => Ok(Some(copied)),
+            // Overlapping ranges and the like are told the same way; the copy by hand decides.
+            Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::XDEV) => Ok(None),
+            Err(errno) => Err(errno),
+        }
+    }
+
+    /// Whether the file's bytes are in a data file, so that its size and times are too.
+    pub fn has_data_file(&self, ino: Ino) -> Result<bool> {
+        Ok(has_data_file(&self.inode(ino)?.content))
+    }
+}
+
+/// What one copy request may move: the server's thread is busy that long.
+pub const COPY_MAX: usize = 64 << 20;
+
+/// The largest file offset there is (`loff_t`).
+const OFFSET_MAX: u64 = i64::MAX.unsigned_abs();
+
+/// Checks a range that a program asked for.
+fn range(offset: u64, len: u64) -> Result<Range<u64>> {
+    match offset.checked_add(len) {
+        Some(end) if end <= OFFSET_MAX => Ok(offset..end),
+        Some(_) | None => Err(Errno::FBIG),
+    }
+}

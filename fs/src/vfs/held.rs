@@ -1,0 +1,221 @@
+//! What the kernel holds of a tree: open files, looked-up inodes, and names that are gone while somebody still uses the inode.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use nacre_store::{Ino, UpperOp};
+use parking_lot::Mutex;
+
+/// Whether files may be given to the kernel to read and write by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Passthrough {
+    /// The kernel refused (or was never asked): everything goes through us.
+    No,
+    /// As root, where the kernel has it.
+    Yes,
+}
+
+/// How an inode is open: all its open files have one way, or the kernel answers EIO.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// Through the page cache of the mount.
+    Cached,
+    /// By passthrough.
+    Backed,
+}
+
+/// Open files of one inode.
+#[derive(Debug)]
+struct Opens {
+    count: u64,
+    way: Way,
+}
+
+/// What is held. One lock, a leaf of rank 3.
+pub(crate) struct Held {
+    counting: bool,
+    passthrough: AtomicBool,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    opens: HashMap<Ino, Opens>,
+    lookups: HashMap<Ino, u64>,
+    orphans: HashSet<Ino>,
+}
+
+impl Held {
+    /// `counting`: in a tree that cannot change, nothing depends on what is held.
+    pub(crate) fn new(counting: bool) -> Self {
+        Self {
+            counting,
+            passthrough: AtomicBool::new(false),
+            state: Mutex::new(State::default()),
+        }
+    }
+
+    pub(crate) fn set_passthrough(&self, passthrough: Passthrough) {
+        self.passthrough
+            .store(passthrough == Passthrough::Yes, Ordering::Release);
+    }
+
+    pub(crate) fn has_passthrough(&self) -> bool {
+        self.passthrough.load(Ordering::Acquire)
+    }
+
+    /// Counts answers that gave the kernel an inode.
+    pub(crate) fn looked_up(&self, inos: &[Ino]) {
+        if !self.counting || inos.is_empty() {
+            return;
+        }
+        let mut state = self.state.lock();
+        for ino in inos {
+            let count = state.lookups.entry(*ino).or_insert(0);
+            *count = count.saturating_add(1);
+        }
+    }
+
+    /// Counts them back; returns those orphans that nobody holds any more.
+    pub(crate) fn forgotten(&self, forgets: &[(Ino, u64)]) -> Vec<Ino> {
+        if !self.counting {
+            return Vec::new();
+        }
+        let mut state = self.state.lock();
+        for (ino, lookups) in forgets {
+            if let Some(count) = state.lookups.get_mut(ino) {
+                *count = count.saturating_sub(*lookups);
+                if *count == 0 {
+                    state.lookups.remove(ino);
+                }
+            }
+        }
+        let gone = forgets.iter().map(|(ino, _)| *ino);
+        gone.filter(|ino| state.is_reclaimable(*ino)).collect()
+    }
+
+    /// Counts an open file; returns its way: that of the others if there are any, else what `first` says.
+    pub(crate) fn opened(&self, ino: Ino, first: Way) -> Way {
+        let mut state = self.state.lock();
+        let opens = state.opens.entry(ino).or_insert(Opens {
+            count: 0,
+            way: first,
+        });
+        opens.count = opens.count.saturating_add(1);
+        opens.way
+    }
+
+    /// The kernel refused to back this open file.
+    pub(crate) fn not_backed(&self, ino: Ino) {
+        if let Some(opens) = self.state.lock().opens.get_mut(&ino) {
+            opens.way = Way::Cached;
+        }
+    }
+
+    /// Counts it back; returns whether it was the last one, and whether the inode is to be reclaimed now.
+    pub(crate) fn released(&self, ino: Ino) -> (bool, bool) {
+        let mut state = self.state.lock();
+        let Some(opens) = state.opens.get_mut(&ino) else {
+            return (false, false);
+        };
+        opens.count = opens.count.saturating_sub(1);
+        if opens.count != 0 {
+            return (false, false);
+        }
+        state.opens.remove(&ino);
+        (true, state.is_reclaimable(ino))
+    }
+
+    /// Whether any file of the inode is open.
+    pub(crate) fn is_open(&self, ino: Ino) -> bool {
+        self.state.lock().opens.contains_key(&ino)
+    }
+
+    /// Whether an inode without names is held by nobody.
+    pub(crate) fn is_reclaimable(&self, ino: Ino) -> bool {
+        self.state.lock().is_reclaimable(ino)
+    }
+
+    /// Follows a batch: what became an orphan, what is one no more.
+    pub(crate) fn follow(&self, ops: &[UpperOp]) {
+        for op in ops {
+            match op {
+                UpperOp::SetOrphan(ino) => {
+                    self.state.lock().orphans.insert(*ino);
+                }
+                UpperOp::DropOrphan(ino) => {
+                    self.state.lock().orphans.remove(ino);
+                }
+                UpperOp::SetInode(..)
+                | UpperOp::DropInode(_)
+                | UpperOp::SetEntry(..)
+                | UpperOp::DropEntry(..) => {}
+            }
+        }
+    }
+
+    /// The connection ended: nothing is held any more. Returns the orphans.
+    pub(crate) fn end(&self) -> Vec<Ino> {
+        let mut state = self.state.lock();
+        state.opens.clear();
+        state.lookups.clear();
+        state.orphans.iter().copied().collect()
+    }
+}
+
+impl State {
+    fn is_reclaimable(&self, ino: Ino) -> bool {
+        self.orphans.contains(&ino)
+            && !self.opens.contains_key(&ino)
+            && !self.lookups.contains_key(&ino)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use nacre_store::{Ino, UpperOp};
+
+    use super::{Held, Way};
+
+    const INO: Ino = Ino(7);
+
+    #[test]
+    fn an_orphan_is_reclaimed_after_the_last_forget_and_the_last_release() {
+        let held = Held::new(true);
+        held.looked_up(&[INO, INO]);
+        held.opened(INO, Way::Cached);
+        held.follow(&[UpperOp::SetOrphan(INO)]);
+        assert_eq!(held.released(INO), (true, false), "still looked up");
+        assert!(held.forgotten(&[(INO, 1)]).is_empty(), "one lookup is left");
+        assert_eq!(held.forgotten(&[(INO, 1)]), [INO]);
+    }
+
+    #[test]
+    fn the_order_of_forget_and_release_does_not_matter() {
+        let held = Held::new(true);
+        held.looked_up(&[INO]);
+        held.opened(INO, Way::Cached);
+        held.follow(&[UpperOp::SetOrphan(INO)]);
+        assert!(held.forgotten(&[(INO, 1)]).is_empty(), "still open");
+        assert_eq!(held.released(INO), (true, true));
+    }
+
+    #[test]
+    fn what_has_a_name_is_never_reclaimed() {
+        let held = Held::new(true);
+        held.looked_up(&[INO]);
+        assert!(held.forgotten(&[(INO, 1)]).is_empty());
+        held.follow(&[UpperOp::SetOrphan(INO), UpperOp::DropOrphan(INO)]);
+        assert!(!held.is_reclaimable(INO));
+    }
+
+    #[test]
+    fn all_open_files_of_an_inode_share_the_way_of_the_first() {
+        let held = Held::new(true);
+        assert_eq!(held.opened(INO, Way::Cached), Way::Cached);
+        assert_eq!(held.opened(INO, Way::Backed), Way::Cached);
+        assert_eq!(held.released(INO), (false, false));
+        assert_eq!(held.released(INO), (true, false));
+        assert_eq!(held.opened(INO, Way::Backed), Way::Backed);
+    }
+}

@@ -1,0 +1,304 @@
+//! Names: looked up, listed, made, linked, moved, taken away.
+
+use std::ops::ControlFlow;
+
+use nacre_store::{FileName, Ino, Kind};
+
+use super::{Attr, Caller, Planned, Vfs};
+use crate::data::has_data_file;
+use crate::errno::{Errno, Result, of_rule, of_store};
+use crate::union::create::{self, Made, Purpose};
+use crate::union::readdir::{self, Item};
+use crate::union::unlink::{self, Gone};
+use crate::union::{At, Context, Layers, getattr, link, lookup, rename};
+
+/// A new inode that holds no bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Node<'a> {
+    /// A directory.
+    Dir,
+    /// A symbolic link and its target.
+    Symlink(&'a [u8]),
+    /// A file, device, pipe or socket, with its device number.
+    Other(Kind, u64),
+}
+
+/// The flags of `renameat2(2)` that Linux allows together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RenameHow {
+    /// What has the new name is replaced.
+    Replace,
+    /// `RENAME_NOREPLACE`.
+    NoReplace,
+    /// `RENAME_EXCHANGE`.
+    Exchange,
+    /// `RENAME_WHITEOUT`.
+    Whiteout,
+    /// `RENAME_NOREPLACE | RENAME_WHITEOUT`.
+    NoReplaceWhiteout,
+}
+
+impl Vfs {
+    /// Finds a name; `Ok(None)` says that it is not there, which the kernel may remember. A hit counts as a lookup.
+    pub fn lookup(&self, dir: Ino, name: &[u8]) -> Result<Option<Attr>> {
+        let found = match name {
+            b"." => Some(dir),
+            b".." => Some(lookup::parent(self, dir).map_err(of_rule)?),
+            _ => self.child(dir, &file_name(name)?)?,
+        };
+        let Some(ino) = found else {
+            return Ok(None);
+        };
+        let attr = self.attr(ino)?;
+        self.held.looked_up(&[ino]);
+        Ok(Some(attr))
+    }
+
+    /// Finds a name, without counting.
+    pub(crate) fn child(&self, dir: Ino, name: &FileName) -> Result<Option<Ino>> {
+        let child = lookup::child(self, dir, name).map_err(of_rule)?;
+        Ok(child.map(|child| child.ino))
+    }
+
+    /// Shows a directory's entries behind a cookie until `visit` breaks.
+    pub fn readdir(
+        &self,
+        dir: Ino,
+        after: u64,
+        visit: &mut dyn FnMut(Item<'_>) -> ControlFlow<()>,
+    ) -> Result<()> {
+        readdir::visit(self, dir, after, visit).map_err(of_rule)
+    }
+
+    /// The same with attributes; what `visit` takes (does not break at) counts as looked up, but for `.` and `..`.
+    pub fn readdirplus(
+        &self,
+        dir: Ino,
+        after: u64,
+        visit: &mut dyn FnMut(Item<'_>, &Attr) -> ControlFlow<()>,
+    ) -> Result<()> {
+        let mut taken = Vec::new();
+        let mut failed = None;
+        let done = self.readdir(dir, after, &mut |item| {
+            let attr = match self.attr(item.ino) {
+                Ok(attr) => attr,
+                Err(errno) => {
+                    failed = Some(errno);
+                    return ControlFlow::Break(());
+                }
+            };
+            let flow = visit(item, &attr);
+            if flow.is_continue() && !matches!(item.name, b"." | b"..") {
+                taken.push(item.ino);
+            }
+            flow
+        });
+        self.held.looked_up(&taken);
+        done?;
+        // What came before a damaged entry is shown; the next call starts at it and says so.
+        match failed {
+            Some(errno) if taken.is_empty() => Err(errno),
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// Reads a symbolic link.
+    pub fn readlink(&self, ino: Ino) -> Result<Box<[u8]>> {
+        match &self.inode(ino)?.content {
+            nacre_store::Content::Symlink(target) => Ok(target.clone()),
+            _ => Err(Errno::INVAL),
+        }
+    }
+
+    /// Makes an inode that holds no bytes. Counts as a lookup.
+    pub fn make(
+        &self,
+        caller: &Caller,
+        dir: Ino,
+        name: &[u8],
+        mode: u16,
+        node: Node<'_>,
+    ) -> Result<Attr> {
+        let name = file_name(name)?;
+        let at = At { dir, name: &name };
+        let made = self.make_planned(caller, &|layers, ctx, fresh| match node {
+            Node::Dir => create::dir(layers, ctx, at, fresh, mode),
+            Node::Symlink(target) => create::symlink(layers, ctx, at, fresh, target),
+            Node::Other(Kind::File, _) => {
+                create::file(layers, ctx, at, fresh, mode, Purpose::Empty)
+            }
+            Node::Other(kind, rdev) => create::node(layers, ctx, at, fresh, kind, mode, rdev),
+        })?;
+        self.held.looked_up(&[made.ino]);
+        self.attr_of(made.ino, &made.inode)
+    }
+
+    /// Makes a file that is about to be written (or only read, if so opened). Counts as a lookup; the opening follows.
+    pub fn create(
+        &self,
+        caller: &Caller,
+        dir: Ino,
+        name: &[u8],
+        mode: u16,
+        purpose: Purpose,
+    ) -> Result<Attr> {
+        let name = file_name(name)?;
+        let at = At { dir, name: &name };
+        let made = self.make_planned(caller, &|layers, ctx, fresh| {
+            create::file(layers, ctx, at, fresh, mode, purpose)
+        })?;
+        self.held.looked_up(&[made.ino]);
+        self.attr_of(made.ino, &made.inode)
+    }
+
+    /// Makes what `rule` plans: its data file first, if it gets one, then its record and its name.
+    pub(super) fn make_planned(
+        &self,
+        caller: &Caller,
+        rule: &dyn Fn(&dyn Layers, &Context, Ino) -> Planned<Made>,
+    ) -> Result<Made> {
+        self.upper()?;
+        self.room.to_grow()?;
+        let fresh = self.upper()?.new_ino().map_err(|e| of_store(&e))?;
+        let steps = self
+            .foresee(caller, |layers, ctx| rule(layers, ctx, fresh))?
+            .answer
+            .steps;
+        if steps.is_empty() {
+            return self.change(caller, |layers, ctx| rule(layers, ctx, fresh));
+        }
+        self.data.run(fresh, None, &steps)?;
+        let made = self.change(caller, |layers, ctx| rule(layers, ctx, fresh));
+        if made.is_err() {
+            // Another thread took the name meanwhile: nothing names the data file.
+            self.end_orphan(fresh)?;
+        }
+        made
+    }
+
+    /// Gives a file another name. Counts as a lookup.
+    pub fn link(&self, caller: &Caller, ino: Ino, dir: Ino, name: &[u8]) -> Result<Attr> {
+        self.upper()?;
+        self.room.to_grow()?;
+        let name = file_name(name)?;
+        let to = At { dir, name: &name };
+        let inode = self.change(caller, |layers, ctx| link::plan(layers, ctx, ino, to))?;
+        self.held.looked_up(&[ino]);
+        self.attr_of(ino, &inode)
+    }
+
+    /// Takes a name from what is no directory.
+    pub fn unlink(&self, caller: &Caller, dir: Ino, name: &[u8]) -> Result<()> {
+        let name = file_name(name)?;
+        let at = At { dir, name: &name };
+        let gone = self.change(caller, |layers, ctx| unlink::file(layers, ctx, at))?;
+        self.end_gone(gone)
+    }
+
+    /// Removes an empty directory.
+    pub fn rmdir(&self, caller: &Caller, dir: Ino, name: &[u8]) -> Result<()> {
+        let name = file_name(name)?;
+        let at = At { dir, name: &name };
+        let gone = self.change(caller, |layers, ctx| unlink::dir(layers, ctx, at))?;
+        self.end_gone(gone)
+    }
+
+    fn end_gone(&self, gone: Gone) -> Result<()> {
+        if gone.orphan {
+            self.end_if_unheld(gone.ino)?;
+        }
+        Ok(())
+    }
+
+    /// Renames. What replaces something has its bytes on disk first: after a power loss the name leads to the old
+    /// content or to the new one, never to an empty file.
+    pub fn rename(
+        &self,
+        caller: &Caller,
+        (dir, name): (Ino, &[u8]),
+        (new_dir, new_name): (Ino, &[u8]),
+        how: RenameHow,
+    ) -> Result<()> {
+        let (name, new_name) = (file_name(name)?, file_name(new_name)?);
+        let from = At { dir, name: &name };
+        let to = At {
+            dir: new_dir,
+            name: &new_name,
+        };
+        let upper = self.upper()?;
+        let how = match how {
+            RenameHow::Replace => rename::How::Replace,
+            RenameHow::NoReplace => rename::How::NoReplace,
+            RenameHow::Exchange => rename::How::Exchange,
+            RenameHow::Whiteout => {
+                rename::How::Whiteout(upper.new_ino().map_err(|e| of_store(&e))?)
+            }
+            RenameHow::NoReplaceWhiteout => {
+                rename::How::NoReplaceWhiteout(upper.new_ino().map_err(|e| of_store(&e))?)
+            }
+        };
+        if how == rename::How::Replace {
+            self.sync_replacement(from, to)?;
+        }
+        let renamed = self.change(caller, |layers, ctx| {
+            rename::plan(layers, ctx, from, to, how)
+        })?;
+        match renamed.replaced {
+            Some(gone) => self.end_gone(gone),
+            None => Ok(()),
+        }
+    }
+
+    fn sync_replacement(&self, from: At<'_>, to: At<'_>) -> Result<()> {
+        let (Some(ino), Some(_)) = (
+            self.child(from.dir, from.name)?,
+            self.child(to.dir, to.name)?,
+        ) else {
+            return Ok(());
+        };
+        if has_data_file(&self.inode(ino)?.content) {
+            self.data.files()?.sync(ino)?;
+        }
+        Ok(())
+    }
+
+    /// The kernel lets go of inodes, each so many lookups of it.
+    pub fn forget(&self, forgets: &[(Ino, u64)]) {
+        for ino in self.held.forgotten(forgets) {
+            // FORGET has no answer; the orphan is on record and is reclaimed when the upper is opened next.
+            if let Err(errno) = self.end_if_unheld(ino) {
+                tracing::warn!(inode = ino.0, %errno, "cannot reclaim an unlinked file yet");
+            }
+        }
+    }
+
+    /// The kernel's connection ended: orphans go, what is left is made durable.
+    pub fn disconnect(&self) {
+        let orphans = self.held.end();
+        if !self.is_writable() {
+            return;
+        }
+        for ino in orphans {
+            if let Err(errno) = self.end_orphan(ino) {
+                tracing::warn!(inode = ino.0, %errno, "cannot reclaim an unlinked file yet");
+            }
+        }
+        if let Err(errno) = self.sync() {
+            tracing::error!(%errno, "cannot make the upper durable at the end of its mount");
+        }
+    }
+
+    /// `st_nlink` of a record, for those who have only that.
+    pub fn nlink(ino: Ino, inode: &nacre_store::Inode) -> u32 {
+        getattr::nlink(ino, inode)
+    }
+}
+
+/// Checks a name that the kernel passed on.
+pub(super) fn file_name(name: &[u8]) -> Result<FileName> {
+    FileName::new(name).map_err(|error| match error {
+        nacre_store::InvalidName::TooLong => Errno::NAMETOOLONG,
+        nacre_store::InvalidName::Empty => Errno::NOENT,
+        nacre_store::InvalidName::Dots | nacre_store::InvalidName::Separator => Errno::INVAL,
+    })
+}

@@ -1,0 +1,102 @@
+//! The upper's overrides in memory, bounded, written through. Never holds anything that the store has not.
+//!
+//! Locks: `inodes` and `dirs` are leaves; neither is held while the other is taken or the store is read.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use nacre_store::{FileName, Ino, Inode, Override, Upper, UpperOp};
+use parking_lot::Mutex;
+
+use super::recent::Recent;
+use crate::errno::{Result, of_store};
+
+/// Overridden inodes kept in memory (about 300 bytes each), knowing that one is not overridden included.
+const INODES_MAX: usize = 1 << 17;
+
+/// Overridden names kept in memory (about 100 bytes each), over all directories.
+const NAMES_MAX: usize = 1 << 20;
+
+/// A directory's overrides, by name.
+pub(crate) type Names = Arc<BTreeMap<FileName, Override>>;
+
+/// What the upper overrides, as far as it was asked for lately.
+pub(crate) struct Overrides {
+    inodes: Mutex<Recent<Ino, Option<Arc<Inode>>>>,
+    dirs: Mutex<Recent<Ino, Names>>,
+    /// Batches applied so far: what was read from the store is kept only if none came in between.
+    applied: AtomicU64,
+}
+
+impl Overrides {
+    /// Starts with nothing: everything is read when it is asked for.
+    pub(crate) fn new() -> Self {
+        Self {
+            inodes: Mutex::new(Recent::new(INODES_MAX)),
+            dirs: Mutex::new(Recent::new(NAMES_MAX)),
+            applied: AtomicU64::new(0),
+        }
+    }
+
+    /// Returns an inode's override.
+    pub(crate) fn inode(&self, upper: &Upper, ino: Ino) -> Result<Option<Arc<Inode>>> {
+        if let Some(known) = self.inodes.lock().get(&ino) {
+            return Ok(known.clone());
+        }
+        let before = self.applied.load(Ordering::Acquire);
+        let read = upper.inode(ino).map_err(|e| of_store(&e))?.map(Arc::new);
+        let mut inodes = self.inodes.lock();
+        if self.applied.load(Ordering::Acquire) == before {
+            inodes.insert(ino, read.clone(), 1);
+        }
+        Ok(read)
+    }
+
+    /// Returns a directory's overrides.
+    pub(crate) fn dir(&self, upper: &Upper, dir: Ino) -> Result<Names> {
+        if let Some(known) = self.dirs.lock().get(&dir) {
+            return Ok(known.clone());
+        }
+        let before = self.applied.load(Ordering::Acquire);
+        let read = upper.dir(dir).map_err(|e| of_store(&e))?;
+        let read: Names = Arc::new(read.into_iter().collect());
+        let mut dirs = self.dirs.lock();
+        if self.applied.load(Ordering::Acquire) == before {
+            dirs.insert(dir, read.clone(), read.len().saturating_add(1));
+        }
+        Ok(read)
+    }
+
+    /// Follows a batch that the store has taken. One batch at a time is the caller's business.
+    pub(crate) fn apply(&self, batch: Vec<UpperOp>) {
+        self.applied.fetch_add(1, Ordering::AcqRel);
+        for op in batch {
+            match op {
+                UpperOp::SetInode(ino, inode) => {
+                    self.inodes.lock().insert(ino, Some(Arc::from(inode)), 1);
+                }
+                UpperOp::DropInode(ino) => self.inodes.lock().insert(ino, None, 1),
+                UpperOp::SetEntry(dir, name, entry) => self.set_entry(dir, name, entry),
+                UpperOp::DropEntry(dir, name) => {
+                    if let Some(names) = self.dirs.lock().get(&dir) {
+                        Arc::make_mut(names).remove(&name);
+                    }
+                }
+                UpperOp::SetOrphan(_) | UpperOp::DropOrphan(_) => {}
+            }
+        }
+    }
+
+    /// A directory that is not in memory is left so: it is read as a whole when it is asked for.
+    fn set_entry(&self, dir: Ino, name: FileName, entry: Override) {
+        let mut dirs = self.dirs.lock();
+        let Some(names) = dirs.get(&dir) else {
+            return;
+        };
+        let added = Arc::make_mut(names).insert(name, entry).is_none();
+        if added {
+            dirs.grow(&dir, 1);
+        }
+    }
+}

@@ -1,0 +1,13 @@
+//! Trees on real mounts: as root, with /dev/fuse. Says so on stderr where that cannot be had.
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod engine;
+mod lists;
+mod lower;
+mod mapped;
+mod read_only;
+mod support;
+mod writable;

@@ -1,0 +1,393 @@
+//! The `-c` changes of commit and import: ten of a Dockerfile's instructions, applied to a configuration. Pure.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value};
+
+use super::config::Config;
+use super::error::{Error, Result};
+use super::words::{self, expand};
+
+/// Applies each change in turn. One string may hold several lines, as in a Dockerfile.
+pub(crate) fn apply(config: &mut Config, changes: &[String]) -> Result<()> {
+    let mut cmd_set = false;
+    for change in changes {
+        let joined = change.replace("\\\r\n", " ").replace("\\\n", " ");
+        for line in joined.lines().map(str::trim) {
+            if !line.is_empty() && !line.starts_with('#') {
+                apply_line(config, line, &mut cmd_set)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn apply_line(config: &mut Config, line: &str, cmd_set: &mut bool) -> Result<()> {
+    let (instruction, rest) = split_word(line);
+    match instruction.to_ascii_uppercase().as_str() {
+        "CMD" => {
+            config.cmd = Some(command(config, rest));
+            *cmd_set = true;
+        }
+        "ENTRYPOINT" => {
+            config.entrypoint = Some(command(config, rest));
+            // An inherited CMD was meant for the old entrypoint.
+            if !*cmd_set {
+                config.cmd = None;
+            }
+        }
+        "ENV" => env(config, rest)?,
+        "EXPOSE" => expose(config, rest)?,
+        "LABEL" => label(config, rest)?,
+        "ONBUILD" => on_build(config, rest)?,
+        "STOPSIGNAL" => {
+            config.stop_signal = stop_signal(&expanded_word(config, "STOPSIGNAL", rest)?)?
+        }
+        "USER" => config.user = expanded_word(config, "USER", rest)?,
+        "VOLUME" => volume(config, rest)?,
+        "WORKDIR" => workdir(config, rest)?,
+        "HEALTHCHECK" => config.healthcheck = Some(health_check(rest)?),
+        other => {
+            return Err(Error::invalid(format!(
+                "{} is not a valid change command",
+                other.to_lowercase()
+            )));
+        }
+    }
+    Ok(())
+}
+
+fn split_word(line: &str) -> (&str, &str) {
+    let (word, rest) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
+    (word, rest.trim())
+}
+
+/// A JSON list of words, or a line for the shell.
+fn command(config: &Config, rest: &str) -> Vec<String> {
+    json_words(rest).unwrap_or_else(|| {
+        let default = || vec!["/bin/sh".to_owned(), "-c".to_owned()];
+        let mut line = config
+            .shell
+            .clone()
+            .filter(|shell| !shell.is_empty())
+            .unwrap_or_else(default);
+        line.push(rest.to_owned());
+        line
+    })
+}
+
+fn json_words(rest: &str) -> Option<Vec<String>> {
+    rest.starts_with('[')
+        .then(|| serde_json::from_str(rest).ok())
+        .flatten()
+}
+
+fn need<'a>(instruction: &str, rest: &'a str) -> Result<&'a str> {
+    if rest.is_empty() {
+        return Err(Error::invalid(format!(
+            "{instruction} requires at least one argument"
+        )));
+    }
+    Ok(rest)
+}
+
+fn expanded_word(config: &Config, instruction: &str, rest: &str) -> Result<String> {
+    let mut all = words::split(need(instruction, rest)?)?.into_iter();
+    match (all.next(), all.next()) {
+        (Some(word), None) => expand(&word, config.env.as_deref().unwrap_or_default()),
+        _ => Err(Error::invalid(format!(
+            "{instruction} requires exactly one argument"
+        ))),
+    }
+}
+
+/// `K=v K2="v 2"`, or the old form `K the rest of the line`.
+fn pairs(config: &Config, instruction: &str, rest: &str) -> Result<Vec<(String, String)>> {
+    let known = config.env.as_deref().unwrap_or_default();
+    let all = words::split(need(instruction, rest)?)?;
+    if let Some(first) = all.first()
+        && !first.contains('=')
+    {
+        let (key, value) = split_word(rest);
+        if value.is_empty() {
+            return Err(Error::invalid(format!(
+                "{instruction} must have two arguments"
+            )));
+        }
+        return Ok(vec![(expand(key, known)?, expand(value, known)?)]);
+    }
+    let mut out = Vec::with_capacity(all.len());
+    for word in &all {
+        let (key, value) = word.split_once('=').ok_or_else(|| {
+            Error::invalid(format!(
+                "Syntax error - can't find = in {word:?}. Must be of the form: name=value"
+            ))
+        })?;
+        if key.is_empty() {
+            return Err(Error::invalid(format!(
+                "{instruction} names can not be blank"
+            )));
+        }
+        out.push((expand(key, known)?, expand(value, known)?));
+    }
+    Ok(out)
+}
+
+fn env(config: &mut Config, rest: &str) -> Result<()> {
+    // All values see the environment as it was before the line, so all are expanded first.
+    for (key, value) in pairs(config, "ENV", rest)? {
+        let entry = format!("{key}={value}");
+        super::merge::override_env(
+            config.env.get_or_insert_default(),
+            std::slice::from_ref(&entry),
+        );
+    }
+    Ok(())
+}
+
+fn label(config: &mut Config, rest: &str) -> Result<()> {
+    let pairs = pairs(config, "LABEL", rest)?;
+    config.labels.get_or_insert_default().extend(pairs);
+    Ok(())
+}
+
+fn expose(config: &mut Config, rest: &str) -> Result<()> {
+    for word in words::split(need("EXPOSE", rest)?)? {
+        let word = expand(&word, config.env.as_deref().unwrap_or_default())?;
+        let bad = || Error::invalid(format!("invalid containerPort: {word}"));
+        let (range, protocol) = word.split_once('/').unwrap_or((&word, "tcp"));
+        let protocol = protocol.to_ascii_lowercase();
+        if !matches!(protocol.as_str(), "tcp" | "udp" | "sctp") {
+            return Err(Error::invalid(format!("invalid proto: {protocol}")));
+        }
+        // `host:container` is taken for the container's side, as docker does.
+        let range = range.rsplit(':').next().unwrap_or(range);
+        let (from, to) = range.split_once('-').unwrap_or((range, range));
+        let (from, to): (u16, u16) = (
+            from.parse().map_err(|_| bad())?,
+            to.parse().map_err(|_| bad())?,
+        );
+        if from > to {
+            return Err(bad());
+        }
+        let ports = config.exposed_ports.get_or_insert_default();
+        ports.extend(
+            (from..=to).map(|port| (format!("{port}/{protocol}"), Value::Object(Map::new()))),
+        );
+    }
+    Ok(())
+}
+
+fn on_build(config: &mut Config, rest: &str) -> Result<()> {
+    let (trigger, _) = split_word(need("ONBUILD", rest)?);
+    match trigger.to_ascii_uppercase().as_str() {
+        "ONBUILD" => Err(Error::invalid(
+            "Chaining ONBUILD via `ONBUILD ONBUILD` isn't allowed",
+        )),
+        name @ ("FROM" | "MAINTAINER") => Err(Error::invalid(format!(
+            "{name} isn't allowed as an ONBUILD trigger"
+        ))),
+        _ => {
+            config
+                .on_build
+                .get_or_insert_default()
+                .push(rest.to_owned());
+            Ok(())
+        }
+    }
+}
+
+fn stop_signal(name: &str) -> Result<String> {
+    super::signal::parse(name)?;
+    Ok(name.to_owned())
+}
+
+fn volume(config: &mut Config, rest: &str) -> Result<()> {
+    let all = match json_words(need("VOLUME", rest)?) {
+        Some(all) => all,
+        None => words::split(rest)?,
+    };
+    let known = config.env.clone().unwrap_or_default();
+    let volumes = config.volumes.get_or_insert_with(BTreeMap::new);
+    for word in all {
+        let place = expand(word.trim(), &known)?;
+        if place.is_empty() {
+            return Err(Error::invalid(
+                "VOLUME specified can not be an empty string",
+            ));
+        }
+        volumes.insert(place, Value::Object(Map::new()));
+    }
+    Ok(())
+}
+
+fn workdir(config: &mut Config, rest: &str) -> Result<()> {
+    let place = expand(
+        need("WORKDIR", rest)?,
+        config.env.as_deref().unwrap_or_default(),
+    )?;
+    let from = if place.starts_with('/') {
+        ""
+    } else {
+        config.working_dir.as_str()
+    };
+    config.working_dir = words::clean_path(&format!("{from}/{place}"));
+    Ok(())
+}
+
+/// docker's health check as its API has it: `Test` and the durations in nanoseconds.
+fn health_check(rest: &str) -> Result<Value> {
+    let mut check = Map::new();
+    let mut rest = need("HEALTHCHECK", rest)?;
+    while let Some(option) = rest.strip_prefix("--") {
+        let (option, after) = split_word(option);
+        rest = after;
+        let (key, value) = option.split_once('=').unwrap_or((option, ""));
+        let bad = || Error::invalid(format!("invalid value for HEALTHCHECK --{key}: {value:?}"));
+        let nanos = |text| super::when::duration(text).ok_or_else(bad).map(Value::from);
+        match key {
+            "interval" => check.insert("Interval".into(), nanos(value)?),
+            "timeout" => check.insert("Timeout".into(), nanos(value)?),
+            "start-period" => check.insert("StartPeriod".into(), nanos(value)?),
+            "start-interval" => check.insert("StartInterval".into(), nanos(value)?),
+            "retries" => check.insert(
+                "Retries".into(),
+                value.parse::<u32>().map_err(|_| bad())?.into(),
+            ),
+            _ => return Err(Error::invalid(format!("unknown flag: {key}"))),
+        };
+    }
+    let (kind, line) = split_word(rest);
+    let test = match kind.to_ascii_uppercase().as_str() {
+        "NONE" => vec!["NONE".to_owned()],
+        "CMD" => match json_words(line) {
+            Some(words) => [vec!["CMD".to_owned()], words].concat(),
+            None => vec![
+                "CMD-SHELL".to_owned(),
+                need("HEALTHCHECK CMD", line)?.to_owned(),
+            ],
+        },
+        _ => {
+            return Err(Error::invalid(format!(
+                "Unknown type {kind:?} in HEALTHCHECK (try CMD)"
+            )));
+        }
+    };
+    check.insert("Test".into(), test.into());
+    Ok(Value::Object(check))
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+
+    fn after(changes: &[&str]) -> Result<Config> {
+        let mut config = Config {
+            env: Some(vec!["HOME=/root".into()]),
+            cmd: Some(vec!["old".into()]),
+            working_dir: "/srv".into(),
+            ..Config::default()
+        };
+        let changes: Vec<String> = changes.iter().map(|c| (*c).to_owned()).collect();
+        apply(&mut config, &changes)?;
+        Ok(config)
+    }
+
+    #[test]
+    fn cmd_takes_json_or_a_line_for_the_shell() {
+        assert_eq!(
+            after(&[r#"CMD ["a","b c"]"#]).unwrap().cmd.unwrap(),
+            ["a", "b c"]
+        );
+        assert_eq!(
+            after(&["cmd echo hi"]).unwrap().cmd.unwrap(),
+            ["/bin/sh", "-c", "echo hi"]
+        );
+        assert_eq!(
+            after(&["CMD [broken"]).unwrap().cmd.unwrap(),
+            ["/bin/sh", "-c", "[broken"]
+        );
+    }
+
+    #[test]
+    fn entrypoint_drops_an_inherited_cmd_but_not_one_of_the_same_changes() {
+        assert_eq!(after(&[r#"ENTRYPOINT ["/e"]"#]).unwrap().cmd, None);
+        assert_eq!(
+            after(&[r#"CMD ["k"]"#, r#"ENTRYPOINT ["/e"]"#])
+                .unwrap()
+                .cmd
+                .unwrap(),
+            ["k"]
+        );
+    }
+
+    #[test]
+    fn env_has_two_forms_and_expands() {
+        let env = after(&[r#"ENV A=1 B="two words" C=$HOME/x"#, "ENV HOME the rest"])
+            .unwrap()
+            .env
+            .unwrap();
+        assert_eq!(env, ["HOME=the rest", "A=1", "B=two words", "C=/root/x"]);
+    }
+
+    #[test]
+    fn expose_takes_ranges_and_protocols() {
+        let ports = after(&["EXPOSE 80 53/udp 8000-8002"])
+            .unwrap()
+            .exposed_ports
+            .unwrap();
+        let ports: Vec<&String> = ports.keys().collect();
+        assert_eq!(
+            ports,
+            ["53/udp", "80/tcp", "8000/tcp", "8001/tcp", "8002/tcp"]
+        );
+        assert!(after(&["EXPOSE 70000"]).is_err());
+        assert!(after(&["EXPOSE 9-8"]).is_err());
+    }
+
+    #[test]
+    fn workdir_is_relative_to_the_last_one() {
+        assert_eq!(
+            after(&["WORKDIR app/../lib"]).unwrap().working_dir,
+            "/srv/lib"
+        );
+        assert_eq!(
+            after(&["WORKDIR /x", "WORKDIR y"]).unwrap().working_dir,
+            "/x/y"
+        );
+    }
+
+    #[test]
+    fn health_checks_become_the_api_shape() {
+        let check = after(&["HEALTHCHECK --interval=5s --retries=3 CMD curl -f x"])
+            .unwrap()
+            .healthcheck
+            .unwrap();
+        let wanted = serde_json::json!({"Interval": 5_000_000_000_i64, "Retries": 3, "Test": ["CMD-SHELL", "curl -f x"]});
+        assert_eq!(check, wanted);
+    }
+
+    #[test]
+    fn labels_volumes_and_several_lines_in_one_change() {
+        let config =
+            after(&["LABEL a=1 b=\"x y\"\nVOLUME /v1 /v2\nUSER app:grp\nSTOPSIGNAL SIGQUIT"])
+                .unwrap();
+        assert_eq!(config.labels.unwrap().get("b").unwrap(), "x y");
+        assert_eq!(config.volumes.unwrap().len(), 2);
+        assert_eq!(
+            (config.user.as_str(), config.stop_signal.as_str()),
+            ("app:grp", "SIGQUIT")
+        );
+    }
+
+    #[test]
+    fn other_instructions_are_refused_as_docker_does() {
+        assert_eq!(
+            after(&["RUN true"]).unwrap_err().to_string(),
+            "run is not a valid change command"
+        );
+        assert!(after(&["ONBUILD FROM x"]).is_err());
+        assert!(after(&["STOPSIGNAL SIGNOPE"]).is_err());
+    }
+}

@@ -1,0 +1,574 @@
+//! Images as directories: named writable mounts, whose changes are kept under the name until it is removed, and
+//! read-only ones. Several mounts of one name, or of one image, are clones of one superblock.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use nacre_fs::mount::MountError;
+use nacre_store::{DocumentKind, ImageId, Store, UpperId};
+use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+
+use super::Engine;
+use super::container::{image_text, upper_number};
+use super::error::{Error, Result};
+use super::events::attributes;
+use super::mount_table::{self, Namespace};
+use super::namespace::Owner;
+use super::remove::User;
+use super::roots::{Key, LET_GO, Root};
+use super::when::{self, Nanos};
+
+/// Version of the document's shape.
+const DOCUMENT_VERSION: u32 = 1;
+
+/// How long the kernel gets for a tree that was unmounted lazily: enough if nobody is in it, and nobody waits if somebody is.
+const NOT_WAITED_FOR: Duration = Duration::from_millis(100);
+
+/// A name with its changes. Stored as JSON under the name.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Kept {
+    version: u32,
+    name: String,
+    #[serde(with = "image_text")]
+    pub(crate) image: ImageId,
+    image_name: String,
+    #[serde(with = "upper_number")]
+    pub(crate) upper: UpperId,
+    created: Nanos,
+}
+
+/// A place where a tree is mounted.
+struct Attached {
+    key: Key,
+    target: PathBuf,
+    /// Where it is if not where the service is.
+    namespace: Option<Namespace>,
+    /// The name of a writable mount.
+    name: Option<String>,
+    image: ImageId,
+    image_name: String,
+    root: Arc<Root>,
+    /// The directory was made for this mount and goes with it.
+    own_directory: bool,
+}
+
+#[derive(Default)]
+struct State {
+    kept: Vec<Kept>,
+    attached: Vec<Attached>,
+}
+
+/// All of them. The lock is held while a tree is attached or taken away: mounts are made one at a time.
+#[derive(Default)]
+pub(crate) struct Mounts(Mutex<State>);
+
+/// What is to be mounted.
+#[derive(Clone, Debug, Default)]
+pub struct MountRequest {
+    /// The image; may be empty for a name that is kept already.
+    pub image: String,
+    /// Where; made up if there is none.
+    pub target: Option<PathBuf>,
+    /// The name that changes are kept under; made up if there is none.
+    pub name: Option<String>,
+    /// Whether it can be written.
+    pub read_only: bool,
+    /// The process in whose mount namespace the target is.
+    pub peer: Option<i32>,
+}
+
+/// One mount, or a name that is not mounted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mounted {
+    /// Empty for a read-only mount.
+    pub name: String,
+    /// None for a name that is not mounted.
+    pub target: Option<PathBuf>,
+    /// The image as it was asked for.
+    pub image: String,
+    /// Which image that was.
+    pub image_id: ImageId,
+    /// Whether it can be written.
+    pub read_only: bool,
+}
+
+/// What is to be unmounted.
+#[derive(Clone, Debug)]
+pub enum Unmount {
+    /// What is mounted there.
+    Target(PathBuf),
+    /// Every mount of a name.
+    Name(String),
+}
+
+impl Mounts {
+    /// Reads the names from the store.
+    pub(crate) fn load(store: &Store) -> Result<Mounts> {
+        let mut state = State::default();
+        for (name, bytes) in store.documents(DocumentKind::Mount)? {
+            let fail = |source| Error::Document {
+                what: "mount",
+                name: name.clone(),
+                source,
+            };
+            let kept: Kept = serde_json::from_slice(&bytes).map_err(fail)?;
+            if kept.version != DOCUMENT_VERSION {
+                return Err(Error::broken(format!(
+                    "mount {name} was written by another version of nacre"
+                )));
+            }
+            state.kept.push(kept);
+        }
+        Ok(Mounts(Mutex::new(state)))
+    }
+
+    /// The names.
+    pub(crate) fn names(&self) -> Vec<String> {
+        self.0
+            .lock()
+            .kept
+            .iter()
+            .map(|kept| kept.name.clone())
+            .collect()
+    }
+
+    /// What is kept under a name.
+    pub(crate) fn kept(&self, name: &str) -> Option<Kept> {
+        self.0
+            .lock()
+            .kept
+            .iter()
+            .find(|kept| kept.name == name)
+            .cloned()
+    }
+
+    /// Who uses an image.
+    pub(crate) fn users(&self, image: &ImageId) -> Vec<User> {
+        let state = self.0.lock();
+        let attached = state
+            .attached
+            .iter()
+            .filter(|mount| mount.image == *image)
+            .map(|mount| User {
+                what: "mount",
+                name: mount
+                    .name
+                    .clone()
+                    .unwrap_or_else(|| mount.target.display().to_string()),
+                active: true,
+            });
+        let idle = state.kept.iter().filter(|kept| kept.image == *image);
+        let idle = idle.map(|kept| User {
+            what: "mount",
+            name: kept.name.clone(),
+            active: false,
+        });
+        attached.chain(idle).collect()
+    }
+
+    /// What is mounted, as a user knows it.
+    pub(crate) fn in_use(&self) -> Vec<String> {
+        let attached =
+            |mount: &Attached| format!("mount {} ({})", mount.target.display(), mount.image_name);
+        self.0.lock().attached.iter().map(attached).collect()
+    }
+}
+
+impl Engine {
+    /// Mounts an image or a kept name.
+    pub fn mount(&self, request: &MountRequest) -> Result<Mounted> {
+        if request.read_only && request.name.is_some() {
+            return Err(Error::invalid(
+                "a read-only mount keeps no changes: it has no name",
+            ));
+        }
+        self.notice_unmounts();
+        let namespace = match request.peer {
+            Some(pid) => Namespace::of(pid).map_err(Error::io(
+                "cannot look into the mount namespace of",
+                &PathBuf::from(format!("process {pid}")),
+            ))?,
+            None => None,
+        };
+        if let Some(target) = &request.target {
+            check_target(namespace.as_ref(), target)?;
+        }
+        let mut state = self.mounts.0.lock();
+        let (tree, made) = if request.read_only {
+            (self.read_only_tree(request)?, None)
+        } else {
+            self.writable_tree(&mut state, request)?
+        };
+        let attached = self.attach_tree(&tree, request, namespace);
+        match attached {
+            Ok(attached) => {
+                let mounted = attached.shown();
+                state.attached.push(attached);
+                let target = mounted
+                    .target
+                    .as_ref()
+                    .map(|target| target.display().to_string())
+                    .unwrap_or_default();
+                self.events.tell(
+                    "mount",
+                    "mount",
+                    &target,
+                    attributes([("name", &mounted.name), ("image", &mounted.image)]),
+                );
+                Ok(mounted)
+            }
+            Err(error) => {
+                self.let_go_if_idle(&state, tree.key, LET_GO)?;
+                if let Some(name) = made {
+                    self.forget_kept(&mut state, &name)?;
+                }
+                Err(error)
+            }
+        }
+    }
+
+    fn read_only_tree(&self, request: &MountRequest) -> Result<Tree> {
+        let found = self.find_image(&request.image)?;
+        let image_name = found
+            .by
+            .map_or_else(|| request.image.clone(), |name| name.familiar());
+        let root = self
+            .roots
+            .read_only(&self.store, &found.image, &image_name)?;
+        Ok(Tree {
+            key: Key::Image(found.image.id),
+            name: None,
+            image: found.image.id,
+            image_name,
+            root,
+        })
+    }
+
+    /// The tree of a name; also the name, if it was made just now.
+    fn writable_tree(
+        &self,
+        state: &mut State,
+        request: &MountRequest,
+    ) -> Result<(Tree, Option<String>)> {
+        let known = request
+            .name
+            .as_deref()
+            .and_then(|name| state.kept.iter().find(|kept| kept.name == name));
+        let (kept, made) = match known {
+            Some(kept) => {
+                if !request.image.is_empty()
+                    && self.find_image(&request.image)?.image.id != kept.image
+                {
+                    return Err(Error::conflict(format!(
+                        "mount \"{}\" keeps changes to {}, not to {}",
+                        kept.name, kept.image_name, request.image
+                    )));
+                }
+                (kept.clone(), None)
+            }
+            None => {
+                let kept = self.keep(state, request)?;
+                let name = kept.name.clone();
+                (kept, Some(name))
+            }
+        };
+        let root = self
+            .roots
+            .writable(&self.store, kept.upper, &kept.image_name);
+        let root = match (root, &made) {
+            (Err(error), Some(name)) => {
+                self.forget_kept(state, name)?;
+                return Err(error);
+            }
+            (root, _) => root?,
+        };
+        let key = Key::Upper(kept.upper);
+        Ok((
+            Tree {
+                key,
+                name: Some(kept.name),
+                image: kept.image,
+                image_name: kept.image_name,
+                root,
+            },
+            made,
+        ))
+    }
+
+    /// Makes a writable layer and keeps it under a name.
+    fn keep(&self, state: &mut State, request: &MountRequest) -> Result<Kept> {
+        let found = self.find_image(&request.image)?;
+        let claim = self
+            .namespace
+            .claim(request.name.as_deref(), Owner::Mount)?;
+        let upper = self.store.create_upper(found.image.chain.as_ref())?.id();
+        let kept = Kept {
+            version: DOCUMENT_VERSION,
+            name: claim.text().to_owned(),
+            image: found.image.id,
+            image_name: found
+                .by
+                .map_or_else(|| request.image.clone(), |name| name.familiar()),
+            upper,
+            created: when::now(),
+        };
+        let fail = |source| Error::Document {
+            what: "mount",
+            name: kept.name.clone(),
+            source,
+        };
+        let bytes = serde_json::to_vec(&kept).map_err(fail)?;
+        if let Err(error) = self
+            .store
+            .put_document(DocumentKind::Mount, &kept.name, &bytes)
+        {
+            self.store.remove_upper(upper)?;
+            return Err(error.into());
+        }
+        claim.keep();
+        state.kept.push(kept.clone());
+        Ok(kept)
+    }
+
+    fn attach_tree(
+        &self,
+        tree: &Tree,
+        request: &MountRequest,
+        namespace: Option<Namespace>,
+    ) -> Result<Attached> {
+        let (target, own_directory) = match &request.target {
+            Some(target) => (target.clone(), false),
+            None => (self.make_target(tree, namespace.as_ref())?, true),
+        };
+        let inside = namespace.as_ref().map(Namespace::descriptor);
+        tree.root.served().attach(&target, inside)?;
+        Ok(Attached {
+            key: tree.key,
+            target,
+            namespace,
+            name: tree.name.clone(),
+            image: tree.image,
+            image_name: tree.image_name.clone(),
+            root: Arc::clone(&tree.root),
+            own_directory,
+        })
+    }
+
+    /// A directory of its own for a mount that was asked for without one.
+    fn make_target(&self, tree: &Tree, namespace: Option<&Namespace>) -> Result<PathBuf> {
+        let named = match &tree.name {
+            Some(name) => name.clone(),
+            None => super::names::invent(|name| self.dirs.mounts.join(name).exists())?,
+        };
+        let taken = |name: &str| self.dirs.mounts.join(name).exists();
+        // The second mount of a name needs another place.
+        let name = if taken(&named) {
+            (2..)
+                .map(|n: u32| format!("{named}-{n}"))
+                .find(|n| !taken(n))
+                .unwrap_or(named)
+        } else {
+            named
+        };
+        let target = self.dirs.mounts.join(name);
+        mount_table::within(namespace, || std::fs::create_dir_all(&target))
+            .map_err(Error::io("cannot make", &target))?;
+        Ok(target)
+    }
+
+    /// Everything that is mounted, and the names that are not.
+    pub fn mounts(&self) -> Vec<Mounted> {
+        self.notice_unmounts();
+        let state = self.mounts.0.lock();
+        let mut all: Vec<Mounted> = state.attached.iter().map(Attached::shown).collect();
+        let idle = |kept: &&Kept| {
+            !state
+                .attached
+                .iter()
+                .any(|mount| mount.name.as_ref() == Some(&kept.name))
+        };
+        all.extend(state.kept.iter().filter(idle).map(|kept| Mounted {
+            name: kept.name.clone(),
+            target: None,
+            image: kept.image_name.clone(),
+            image_id: kept.image,
+            read_only: false,
+        }));
+        all.sort_by(|a, b| (&a.name, &a.target).cmp(&(&b.name, &b.target)));
+        all
+    }
+
+    /// Takes mounts away. What is busy stays, and nothing is lost.
+    pub fn unmount(&self, what: &Unmount, lazy: bool) -> Result<()> {
+        self.notice_unmounts();
+        let mut state = self.mounts.0.lock();
+        let hit = |mount: &Attached| match what {
+            Unmount::Target(target) => mount.target == *target,
+            Unmount::Name(name) => mount.name.as_ref() == Some(name),
+        };
+        if !state.attached.iter().any(hit) {
+            return Err(not_mounted(&state, what));
+        }
+        while let Some(at) = state.attached.iter().rposition(hit) {
+            let Some(mount) = state.attached.get(at) else {
+                break;
+            };
+            mount.take_away(lazy)?;
+            let mount = state.attached.remove(at);
+            self.was_unmounted(&state, mount, lazy)?;
+            if matches!(what, Unmount::Target(_)) {
+                // One place, one mount: what lies under it was there before.
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn was_unmounted(&self, state: &State, mount: Attached, lazy: bool) -> Result<()> {
+        let target = mount.target.display().to_string();
+        let name = mount.name.clone().unwrap_or_default();
+        if mount.own_directory {
+            // Left behind if something else is there meanwhile.
+            drop(mount_table::within(mount.namespace.as_ref(), || {
+                std::fs::remove_dir(&mount.target)
+            }));
+        }
+        let key = mount.key;
+        drop(mount);
+        self.events
+            .tell("mount", "unmount", &target, attributes([("name", &name)]));
+        let grace = if lazy { NOT_WAITED_FOR } else { LET_GO };
+        match self.let_go_if_idle(state, key, grace) {
+            // It ends with its last user; that is what lazy asks for.
+            Err(Error::Mount(MountError::InUse { .. })) if lazy => Ok(()),
+            done => done,
+        }
+    }
+
+    fn let_go_if_idle(&self, state: &State, key: Key, grace: Duration) -> Result<()> {
+        if state.attached.iter().any(|mount| mount.key == key) {
+            return Ok(());
+        }
+        self.roots.let_go(key, grace)
+    }
+
+    /// Notices mounts that were taken away behind our back, by umount(8).
+    pub fn notice_unmounts(&self) {
+        let mut state = self.mounts.0.lock();
+        let mut at = 0;
+        while let Some(mount) = state.attached.get(at) {
+            // A table that cannot be read says nothing.
+            let gone = mount_table::read(mount.namespace.as_ref()).is_ok_and(|table| {
+                let device = mount.root.served().device();
+                !table
+                    .iter()
+                    .any(|entry| entry.device == device && entry.target == mount.target)
+            });
+            if gone {
+                let mount = state.attached.remove(at);
+                let target = mount.target.display().to_string();
+                if let Err(error) = self.was_unmounted(&state, mount, true) {
+                    tracing::warn!(%target, %error, "cannot end a tree whose last mount was taken away");
+                }
+            } else {
+                at += 1;
+            }
+        }
+    }
+
+    /// Removes a name with its changes.
+    pub fn remove_kept(&self, name: &str) -> Result<()> {
+        self.notice_unmounts();
+        let mut state = self.mounts.0.lock();
+        if !state.kept.iter().any(|kept| kept.name == name) {
+            return Err(Error::NoSuchMount(name.to_owned()));
+        }
+        if let Some(mount) = state
+            .attached
+            .iter()
+            .find(|mount| mount.name.as_deref() == Some(name))
+        {
+            return Err(Error::conflict(format!(
+                "cannot remove the changes of mount \"{name}\": it is mounted on {}",
+                mount.target.display()
+            )));
+        }
+        self.forget_kept(&mut state, name)
+    }
+
+    fn forget_kept(&self, state: &mut State, name: &str) -> Result<()> {
+        let Some(at) = state.kept.iter().position(|kept| kept.name == name) else {
+            return Ok(());
+        };
+        if let Some(kept) = state.kept.get(at) {
+            self.roots.let_go(Key::Upper(kept.upper), LET_GO)?;
+            if !self.roots.is_closed(kept.upper) {
+                return Err(Error::conflict(format!(
+                    "cannot remove the changes of mount \"{name}\": they are being read"
+                )));
+            }
+            match self.store.remove_upper(kept.upper) {
+                Ok(()) | Err(nacre_store::Error::NotFound { .. }) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        self.store.remove_document(DocumentKind::Mount, name)?;
+        state.kept.remove(at);
+        self.namespace.release(name);
+        Ok(())
+    }
+}
+
+/// A tree that is about to be attached.
+struct Tree {
+    key: Key,
+    name: Option<String>,
+    image: ImageId,
+    image_name: String,
+    root: Arc<Root>,
+}
+
+impl Attached {
+    fn shown(&self) -> Mounted {
+        Mounted {
+            name: self.name.clone().unwrap_or_default(),
+            target: Some(self.target.clone()),
+            image: self.image_name.clone(),
+            image_id: self.image,
+            read_only: self.name.is_none(),
+        }
+    }
+
+    fn take_away(&self, lazy: bool) -> Result<()> {
+        let inside = self.namespace.as_ref().map(Namespace::descriptor);
+        Ok(self.root.served().detach(&self.target, inside, lazy)?)
+    }
+}
+
+fn check_target(namespace: Option<&Namespace>, target: &Path) -> Result<()> {
+    if !target.is_absolute() {
+        return Err(Error::invalid(format!(
+            "mount point {} is not an absolute path",
+            target.display()
+        )));
+    }
+    match mount_table::objection(namespace, target) {
+        Some(why) => Err(Error::invalid(why)),
+        None => Ok(()),
+    }
+}
+
+fn not_mounted(state: &State, what: &Unmount) -> Error {
+    match what {
+        Unmount::Target(target) => Error::not_found(format!(
+            "nothing of nacre is mounted on {}",
+            target.display()
+        )),
+        Unmount::Name(name) if state.kept.iter().any(|kept| kept.name == *name) => {
+            Error::conflict(format!("mount \"{name}\" is not mounted"))
+        }
+        Unmount::Name(name) => Error::NoSuchMount(name.clone()),
+    }
+}

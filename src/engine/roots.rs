@@ -1,0 +1,194 @@
+//! The trees that are being served: one superblock for each, whoever mounts it. Never attaches one.
+
+use std::collections::HashMap;
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+use nacre_fs::mount::{Profile, ServeOptions, Served};
+use nacre_fs::vfs::Vfs;
+use nacre_store::{Image, ImageId, Store, UpperId};
+use parking_lot::Mutex;
+
+use super::error::{Error, Result};
+
+/// How long the kernel may take to let go of a tree whose last mount is gone: it is done in microseconds, unless a
+/// process is just leaving it.
+pub(crate) const LET_GO: Duration = Duration::from_secs(10);
+
+/// How long the threads of an ended connection, or somebody who looks, may take to drop a tree.
+const CLOSE: Duration = Duration::from_secs(2);
+const CLOSE_PAUSE: Duration = Duration::from_millis(2);
+
+/// A tree that is being served.
+pub(crate) struct Root {
+    vfs: Arc<Vfs>,
+    served: Served,
+}
+
+/// Which tree.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(crate) enum Key {
+    /// A writable layer's.
+    Upper(UpperId),
+    /// An image's, read-only.
+    Image(ImageId),
+}
+
+/// All of them. The lock is held while one is brought up, so that nobody brings it up twice.
+#[derive(Default)]
+pub(crate) struct Roots(Mutex<State>);
+
+#[derive(Default)]
+struct State {
+    served: HashMap<Key, Arc<Root>>,
+    /// Writable layers that are open, served or only looked at: there is never a second tree over one layer.
+    open: HashMap<UpperId, Weak<Vfs>>,
+}
+
+impl State {
+    fn upper(&mut self, store: &Store, upper: UpperId, name: &str) -> Result<Arc<Vfs>> {
+        self.open.retain(|_, vfs| vfs.strong_count() > 0);
+        if let Some(vfs) = self.open.get(&upper).and_then(Weak::upgrade) {
+            return Ok(vfs);
+        }
+        let failed = |errno: nacre_fs::errno::Errno| Error::Io {
+            what: "cannot open the writable layer of",
+            path: name.into(),
+            source: errno.into(),
+        };
+        let vfs = Arc::new(Vfs::writable(store.open_upper(upper)?).map_err(failed)?);
+        self.open.insert(upper, Arc::downgrade(&vfs));
+        Ok(vfs)
+    }
+}
+
+impl Root {
+    /// The tree.
+    pub(crate) fn vfs(&self) -> &Arc<Vfs> {
+        &self.vfs
+    }
+
+    /// What serves it.
+    pub(crate) fn served(&self) -> &Served {
+        &self.served
+    }
+
+    /// A mount of it that is attached nowhere.
+    pub(crate) fn descriptor(&self) -> Result<OwnedFd> {
+        Ok(self.served.mount_fd()?)
+    }
+
+    /// Makes what was written durable.
+    pub(crate) fn settle(&self) -> Result<()> {
+        if self.vfs.is_writable() {
+            self.vfs.sync().map_err(|errno| Error::Io {
+                what: "cannot make durable",
+                path: self.served.source().into(),
+                source: errno.into(),
+            })?;
+        }
+        Ok(())
+    }
+}
+
+impl Roots {
+    /// The tree of a writable layer.
+    pub(crate) fn writable(&self, store: &Store, upper: UpperId, name: &str) -> Result<Arc<Root>> {
+        self.get(Key::Upper(upper), name, Profile::Writable, |state| {
+            state.upper(store, upper, name)
+        })
+    }
+
+    /// The tree of an image.
+    pub(crate) fn read_only(&self, store: &Store, image: &Image, name: &str) -> Result<Arc<Root>> {
+        self.get(Key::Image(image.id), name, Profile::ReadOnly, |_| {
+            let tree = store.tree(image.chain.as_ref())?;
+            Ok(Arc::new(Vfs::read_only(store.clone(), tree)))
+        })
+    }
+
+    fn get(
+        &self,
+        key: Key,
+        name: &str,
+        profile: Profile,
+        open: impl FnOnce(&mut State) -> Result<Arc<Vfs>>,
+    ) -> Result<Arc<Root>> {
+        let mut state = self.0.lock();
+        if let Some(root) = state.served.get(&key) {
+            if root.served.mount_fd().is_ok() {
+                return Ok(Arc::clone(root));
+            }
+            // It was let go of, or died: two connections over one tree would not see each other's changes.
+            root.served.shutdown(LET_GO)?;
+            state.served.remove(&key);
+        }
+        let vfs = open(&mut state)?;
+        let options = ServeOptions {
+            source: format!("nacre:{name}"),
+            profile,
+        };
+        let served = Served::start(Arc::clone(&vfs), options)?;
+        let root = Arc::new(Root { vfs, served });
+        state.served.insert(key, Arc::clone(&root));
+        Ok(root)
+    }
+
+    /// Ends a tree that nobody mounts any more, and waits until it is durable. One that somebody still uses after `grace` is
+    /// served on.
+    pub(crate) fn let_go(&self, key: Key, grace: Duration) -> Result<()> {
+        // Not under the lock: others need not wait for the last user of this one.
+        let Some(root) = self.0.lock().served.get(&key).map(Arc::clone) else {
+            return Ok(());
+        };
+        root.settle()?;
+        root.served.shutdown(grace)?;
+        let served = &mut self.0.lock().served;
+        if served.get(&key).is_some_and(|now| Arc::ptr_eq(now, &root)) {
+            served.remove(&key);
+        }
+        Ok(())
+    }
+
+    /// Trees that were let go of, and that somebody still uses: a working directory, an open file.
+    pub(crate) fn lingering(&self) -> Vec<String> {
+        let served = &mut self.0.lock().served;
+        served.retain(|_, root| root.served.alive());
+        let let_go = served
+            .values()
+            .filter(|root| root.served.mount_fd().is_err());
+        let_go
+            .map(|root| format!("unmounted tree {}", root.served.source()))
+            .collect()
+    }
+
+    /// A writable layer's tree to look at, served or not.
+    pub(crate) fn tree(&self, store: &Store, upper: UpperId, name: &str) -> Result<Arc<Vfs>> {
+        self.0.lock().upper(store, upper, name)
+    }
+
+    /// Waits until nobody serves a writable layer or looks at it, so that it may go; says whether that came.
+    pub(crate) fn is_closed(&self, upper: UpperId) -> bool {
+        let start = Instant::now();
+        loop {
+            let open = self
+                .0
+                .lock()
+                .open
+                .get(&upper)
+                .is_some_and(|vfs| vfs.strong_count() > 0);
+            if !open || start.elapsed() >= CLOSE {
+                return !open;
+            }
+            std::thread::sleep(CLOSE_PAUSE);
+        }
+    }
+
+    /// Ends all that are left, as when the service stops.
+    pub(crate) fn end_all(&self) -> Result<()> {
+        let keys: Vec<Key> = self.0.lock().served.keys().copied().collect();
+        keys.into_iter()
+            .try_for_each(|key| self.let_go(key, LET_GO))
+    }
+}

@@ -1,0 +1,299 @@
+//! The service as a process: what it needs, how it starts, when it leaves. Two services never share a store; one that is
+//! in use never leaves.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::Write;
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use nacre_cli::{ServiceOptions, Settings, Starting};
+use nacre_store::{Options, Store};
+use rustix::process::{Resource, getrlimit, setrlimit};
+use tokio::net::UnixListener;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::Notify;
+
+use super::{About, Activity, Service, listen, log};
+use crate::engine::Engine;
+
+/// The name by which the program knows that it shall be a service in the background.
+const SERVICE_NAME: &str = "nacre-service";
+
+/// Seconds after which a service that was started by itself leaves again when nobody needs it.
+const IDLE_SECONDS: u64 = 60;
+
+/// How often idleness, and mounts that were taken away by umount(8), are looked for.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// How long a service that leaves waits for answers that are under way.
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// How long a service that came second waits for the first one's socket.
+const FIRST_ONE_PATIENCE: Duration = Duration::from_secs(20);
+
+/// A log file longer than this is begun anew.
+const LOG_BYTES_MAX: u64 = 4 << 20;
+
+/// What of nacre need not outlive a boot.
+const RUN_DIR: &str = "/run/nacre";
+
+/// Starts the service in the background, detached from the terminal.
+pub fn start(settings: &Settings) -> Result<Starting, String> {
+    need_root()?;
+    let root = &settings.root;
+    fs::create_dir_all(root)
+        .map_err(|e| format!("cannot make the store's directory {}: {e}", root.display()))?;
+    let log = root.join("service.log");
+    let output = open_log(&log)
+        .map_err(|e| format!("cannot open the service's log {}: {e}", log.display()))?;
+    let errors = output
+        .try_clone()
+        .map_err(|e| format!("cannot open the service's log {}: {e}", log.display()))?;
+    let child = Command::new("/proc/self/exe")
+        .arg0(SERVICE_NAME)
+        .arg(root)
+        .arg(&settings.socket)
+        .arg(if settings.debug { "debug" } else { "" })
+        .current_dir("/")
+        .stdin(Stdio::null())
+        .stdout(output)
+        .stderr(errors)
+        .spawn()
+        .map_err(|e| format!("cannot start the service: {e}"))?;
+    Ok(Starting {
+        child,
+        log: Some(log),
+    })
+}
+
+fn open_log(path: &Path) -> std::io::Result<File> {
+    let long = fs::metadata(path).is_ok_and(|meta| meta.len() > LOG_BYTES_MAX);
+    OpenOptions::new()
+        .create(true)
+        .append(!long)
+        .write(true)
+        .truncate(long)
+        .open(path)
+}
+
+/// Runs as a service in the background if the program was called by that name.
+pub fn run_if_asked() -> Option<ExitCode> {
+    let mut args = std::env::args_os();
+    if args.next()? != SERVICE_NAME {
+        return None;
+    }
+    let (root, socket, debug) = (args.next()?, args.next()?, args.next()?);
+    // The terminal's signals and its end are none of ours any more. It fails only for a leader of a group, who has that.
+    rustix::process::setsid().ok();
+    let place = Place {
+        root: root.into(),
+        socket: socket.into(),
+        debug: debug == "debug",
+    };
+    Some(match run_at(&place, Some(IDLE_SECONDS), Second::Steps) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            // The log is the only one to tell.
+            std::io::stderr()
+                .write_all(format!("{message}\n").as_bytes())
+                .ok();
+            ExitCode::FAILURE
+        }
+    })
+}
+
+/// Runs the service in the foreground until it ends.
+pub fn run(settings: &Settings, options: &ServiceOptions) -> Result<(), String> {
+    let place = Place {
+        root: settings.root.clone(),
+        socket: settings.socket.clone(),
+        debug: settings.debug,
+    };
+    run_at(&place, options.idle_seconds_max, Second::Fails)
+}
+
+/// Where a service is.
+struct Place {
+    root: PathBuf,
+    socket: PathBuf,
+    debug: bool,
+}
+
+/// What a service does that finds another one on its store.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Second {
+    /// It says who is there.
+    Fails,
+    /// It was started at the same moment as another one: that one serves both.
+    Steps,
+}
+
+fn need_root() -> Result<(), String> {
+    if rustix::process::geteuid().is_root() {
+        return Ok(());
+    }
+    Err(
+        "nacre needs root: it mounts filesystems and starts containers\nhint: run it with sudo"
+            .to_owned(),
+    )
+}
+
+fn run_at(place: &Place, idle_seconds_max: Option<u64>, second: Second) -> Result<(), String> {
+    need_root()?;
+    log::start(place.debug);
+    raise_descriptors();
+    let store = match Store::open(&place.root, Options::default()) {
+        Err(nacre_store::Error::Owned { .. }) if second == Second::Steps => {
+            return wait_for_first(&place.socket);
+        }
+        opened => opened.map_err(|error| super::answer::chain(&error))?,
+    };
+    let run_dir = run_dir(&place.root);
+    let engine = Engine::open(store, &run_dir).map_err(|error| super::answer::chain(&error))?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| format!("cannot start the service's threads: {e}"))?;
+    let service = Arc::new(Service {
+        engine: Arc::clone(&engine),
+        about: Arc::new(About {
+            root: place.root.clone(),
+            idle_seconds_max,
+            stop: Notify::new(),
+        }),
+        activity: Activity::new(),
+    });
+    let served = runtime.block_on(serve(&service, &place.socket));
+    // Blocking work of clients that left may still hold the engine; what it does is safe to break off.
+    runtime.shutdown_timeout(DRAIN);
+    engine
+        .close()
+        .map_err(|error| super::answer::chain(&error))?;
+    tracing::info!("the service ends");
+    served
+}
+
+/// The default root's is well known; another root keeps its own.
+fn run_dir(root: &Path) -> PathBuf {
+    if root == Path::new(nacre_cli::ROOT_DEFAULT) {
+        PathBuf::from(RUN_DIR)
+    } else {
+        root.join("run")
+    }
+}
+
+/// Every open file of a mount is a descriptor here.
+fn raise_descriptors() {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        tracing::warn!(%error, "cannot raise the limit of open files");
+    }
+}
+
+/// The other service has the store; it serves as soon as its socket answers.
+fn wait_for_first(socket: &Path) -> Result<(), String> {
+    let start = Instant::now();
+    while start.elapsed() < FIRST_ONE_PATIENCE {
+        if UnixStream::connect(socket).is_ok() {
+            return Ok(());
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    Err(format!(
+        "another service has the store, and does not answer on {}",
+        socket.display()
+    ))
+}
+
+async fn serve(service: &Arc<Service>, socket: &Path) -> Result<(), String> {
+    let failed = |e: std::io::Error| format!("cannot listen on {}: {e}", socket.display());
+    let signals = |kind| signal(kind).map_err(|e| format!("cannot take signals: {e}"));
+    let (mut term, mut int) = (
+        signals(SignalKind::terminate())?,
+        signals(SignalKind::interrupt())?,
+    );
+    loop {
+        let listener = listen::bind(socket).map_err(failed)?;
+        tracing::info!(socket = %socket.display(), root = %service.about.root.display(), "ready");
+        serve_until_told(service, listener, &mut term, &mut int).await;
+        // From here on a client finds no socket, and starts or waits for another service.
+        if let Err(error) = fs::remove_file(socket) {
+            tracing::debug!(%error, "the socket is gone already");
+        }
+        drain(service).await;
+        if in_use(service).await.is_empty() {
+            return Ok(());
+        }
+        // A client that came at the last moment has put it to use.
+    }
+}
+
+/// Serves until it is right to leave.
+async fn serve_until_told(
+    service: &Arc<Service>,
+    listener: UnixListener,
+    term: &mut Signal,
+    int: &mut Signal,
+) {
+    let mut accepting = tokio::spawn(listen::accept(listener, Arc::clone(service)));
+    let mut look = tokio::time::interval(LOOK_EVERY);
+    loop {
+        let told = tokio::select! {
+            _ = term.recv() => true,
+            _ = int.recv() => true,
+            () = service.about.stop.notified() => break,
+            _ = look.tick() => false,
+            _ = &mut accepting => break,
+        };
+        if !told && !may_be_idle(service) {
+            service.engine_look();
+            continue;
+        }
+        let used = in_use(service).await;
+        if used.is_empty() {
+            break;
+        }
+        service.activity.touch();
+        if told {
+            tracing::warn!("asked to stop, but in use: {}", used.join(", "));
+        }
+    }
+    accepting.abort();
+}
+
+impl Service {
+    /// Notices what was unmounted behind the service's back, so that its layer is durable and free soon.
+    fn engine_look(&self) {
+        let engine = Arc::clone(&self.engine);
+        drop(tokio::task::spawn_blocking(move || {
+            engine.notice_unmounts()
+        }));
+    }
+}
+
+fn may_be_idle(service: &Service) -> bool {
+    let max = service.about.idle_seconds_max.map(Duration::from_secs);
+    max.is_some_and(|max| service.activity.idle() >= max)
+}
+
+async fn in_use(service: &Arc<Service>) -> Vec<String> {
+    let engine = Arc::clone(&service.engine);
+    // A failure to look is a reason to stay.
+    let failed = |error| vec![format!("unknown: {error}")];
+    tokio::task::spawn_blocking(move || engine.in_use())
+        .await
+        .unwrap_or_else(failed)
+}
+
+/// Lets answers that are under way go out.
+async fn drain(service: &Service) {
+    let start = Instant::now();
+    while service.activity.count() > 0 && start.elapsed() < DRAIN {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}

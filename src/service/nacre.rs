@@ -1,0 +1,104 @@
+//! nacre's own routes: mounts, the check, the service itself.
+
+use axum::http::StatusCode;
+use nacre_cli::api;
+
+use super::answer::{self, Outcome};
+use super::call::Call;
+use super::{route, transfers};
+use crate::engine::{Error, MountRequest, Mounted, Unmount};
+
+pub(crate) async fn mount(mut call: Call) -> Outcome {
+    let asked: api::MountRequest = call.json().await?;
+    let request = MountRequest {
+        image: asked.image,
+        target: asked
+            .target
+            .as_deref()
+            .map(transfers::absolute)
+            .transpose()?,
+        name: asked.name.filter(|name| !name.is_empty()),
+        read_only: asked.read_only,
+        peer: call.peer,
+    };
+    if request.image.is_empty() && request.name.is_none() {
+        return Err(Error::invalid("no image to mount"));
+    }
+    let mounted = call.work(move |engine| engine.mount(&request)).await?;
+    answer::json_with(StatusCode::CREATED, &shown(&mounted))
+}
+
+fn shown(mounted: &Mounted) -> api::MountInfo {
+    api::MountInfo {
+        name: mounted.name.clone(),
+        target: mounted
+            .target
+            .as_ref()
+            .map(|target| target.display().to_string())
+            .unwrap_or_default(),
+        image: mounted.image.clone(),
+        image_id: mounted.image_id.to_string(),
+        read_only: mounted.read_only,
+    }
+}
+
+pub(crate) async fn mounts(call: Call) -> Outcome {
+    let mounts = call.work(|engine| Ok(engine.mounts())).await?;
+    answer::json(&mounts.iter().map(shown).collect::<Vec<_>>())
+}
+
+pub(crate) async fn unmount(call: Call) -> Outcome {
+    let what = match (call.params.some("target"), call.params.some("name")) {
+        (Some(target), None) => Unmount::Target(transfers::absolute(target)?),
+        (None, Some(name)) => Unmount::Name(name.to_owned()),
+        _ => {
+            return Err(Error::invalid(
+                "give either the target or the name of a mount",
+            ));
+        }
+    };
+    let lazy = call.params.flag("lazy", false);
+    call.work(move |engine| engine.unmount(&what, lazy)).await?;
+    route::done()
+}
+
+pub(crate) async fn remove_upper(call: Call, name: String) -> Outcome {
+    call.work(move |engine| engine.remove_kept(&name)).await?;
+    route::done()
+}
+
+pub(crate) async fn check(call: Call) -> Outcome {
+    let report = call.work(|engine| engine.check()).await?;
+    let count = |(what, count): &(&'static str, u64)| api::CheckCount {
+        what: (*what).to_owned(),
+        count: *count,
+    };
+    answer::json(&api::CheckReport {
+        checked: report.checked.iter().map(count).collect(),
+        faults: report.faults,
+    })
+}
+
+/// Ends the service, unless something is in use.
+pub(crate) async fn shutdown(call: Call) -> Outcome {
+    let in_use = call.work(|engine| Ok(engine.in_use())).await?;
+    if in_use.is_empty() {
+        call.about.stop.notify_one();
+        return Ok(answer::status(StatusCode::OK));
+    }
+    let message = format!("the service is in use: {}", in_use.join(", "));
+    answer::json_with(
+        StatusCode::CONFLICT,
+        &api::ShutdownRefusal { message, in_use },
+    )
+}
+
+pub(crate) fn info(call: &Call) -> Outcome {
+    answer::json(&api::NacreInfo {
+        version: super::system::VERSION.to_owned(),
+        root: call.about.root.display().to_string(),
+        pid: i64::from(std::process::id()),
+        format_version: call.engine.format_version(),
+        idle_seconds_max: call.about.idle_seconds_max,
+    })
+}

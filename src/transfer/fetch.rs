@@ -1,0 +1,197 @@
+//! An image's layers from a registry into the store: they download, inflate and hash at once. Where one fails, the others
+//! are broken off, and all have ended when the caller hears of it.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use nacre_store::{ArchiveId, DiffId, Digest, Expected, Store, Unpacked};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::bridge::{Feed, blocking, feed, stopped};
+use super::error::{Error, Result};
+use super::progress::{Bar, Progress, Status, retrying, short, tell};
+use crate::reference::Reference;
+use crate::registry::{Client, Descriptor};
+
+/// Layers under way at once, as docker has it: enough to fill a line and the processors, few enough for a registry's patience.
+const LAYERS_AT_ONCE: usize = 3;
+
+/// All layers of an image, the bottom one first.
+pub(super) struct Layers {
+    pub(super) unpacked: Vec<Unpacked>,
+    /// Those that were fetched: what is told when they are applied.
+    pub(super) told: Vec<Option<Step>>,
+}
+
+/// A layer that is told of when its tree stands.
+pub(super) struct Step {
+    pub(super) digest: Digest,
+    pub(super) size: u64,
+}
+
+/// Where the layers of one pull come from and go to.
+#[derive(Clone)]
+pub(super) struct Errand {
+    store: Store,
+    client: Client,
+    reference: Reference,
+    progress: Arc<dyn Progress>,
+    permits: Arc<Semaphore>,
+    /// One layer has failed: the others need not go on.
+    failed: CancellationToken,
+}
+
+impl Errand {
+    pub(super) fn new(
+        store: &Store,
+        client: &Client,
+        reference: &Reference,
+        progress: Arc<dyn Progress>,
+    ) -> Errand {
+        Errand {
+            store: store.clone(),
+            client: client.clone(),
+            reference: reference.clone(),
+            progress,
+            permits: Arc::new(Semaphore::new(LAYERS_AT_ONCE)),
+            failed: CancellationToken::new(),
+        }
+    }
+
+    /// Brings all layers into the store.
+    pub(super) async fn fetch_all(
+        &self,
+        layers: &[Descriptor],
+        diffs: &[DiffId],
+    ) -> Result<Layers> {
+        let mut here: HashMap<Digest, Unpacked> = HashMap::new();
+        let mut missing: HashSet<Digest> = HashSet::new();
+        let mut tasks = JoinSet::new();
+        for (layer, diff) in layers.iter().zip(diffs) {
+            if here.contains_key(&layer.digest) || missing.contains(&layer.digest) {
+                continue;
+            }
+            let id = short(&layer.digest);
+            if let Some(unpacked) = self.present(layer, diff).await? {
+                tell(&*self.progress, &id, Status::AlreadyExists);
+                here.insert(layer.digest, unpacked);
+                continue;
+            }
+            tell(&*self.progress, &id, Status::PullingFsLayer);
+            missing.insert(layer.digest);
+            let (errand, layer, diff) = (self.clone(), layer.clone(), *diff);
+            tasks.spawn(
+                async move { Ok((layer.digest, errand.fetch_in_turn(&layer, diff).await?)) },
+            );
+        }
+        here.extend(self.outcome(tasks).await?);
+        let mut all = Layers {
+            unpacked: Vec::with_capacity(layers.len()),
+            told: Vec::with_capacity(layers.len()),
+        };
+        for (layer, diff) in layers.iter().zip(diffs) {
+            let fetched = missing.remove(&layer.digest);
+            all.told.push(fetched.then_some(Step {
+                digest: layer.digest,
+                size: layer.size,
+            }));
+            let unpacked = match here.remove(&layer.digest) {
+                Some(unpacked) => Some(unpacked),
+                // The same layer a second time in one image.
+                None => self.present(layer, diff).await?,
+            };
+            let gone = || nacre_store::Error::NotFound {
+                what: "layer",
+                name: layer.digest.to_string(),
+            };
+            all.unpacked.push(unpacked.ok_or_else(gone)?);
+        }
+        Ok(all)
+    }
+
+    /// Waits for all layers; the first error is the answer.
+    async fn outcome(
+        &self,
+        mut tasks: JoinSet<Result<(Digest, Unpacked)>>,
+    ) -> Result<Vec<(Digest, Unpacked)>> {
+        let mut done = Vec::new();
+        let mut first = None;
+        while let Some(ended) = tasks.join_next().await {
+            match ended.map_err(stopped).and_then(|ended| ended) {
+                Ok(layer) => done.push(layer),
+                Err(error) => {
+                    self.failed.cancel();
+                    first.get_or_insert(error);
+                }
+            }
+        }
+        first.map_or(Ok(done), Err)
+    }
+
+    /// The layer, if it is in the store: under the archive that the manifest names, so that a push can name it again.
+    async fn present(&self, layer: &Descriptor, diff: &DiffId) -> Result<Option<Unpacked>> {
+        let (store, archive, diff) = (self.store.clone(), ArchiveId(layer.digest), *diff);
+        let found = blocking(move || store.unpacked_by_archive(&archive)).await??;
+        Ok(found.filter(|unpacked| unpacked.diff == diff))
+    }
+
+    async fn fetch_in_turn(&self, layer: &Descriptor, diff: DiffId) -> Result<Unpacked> {
+        let permit = match self.permits.clone().try_acquire_owned() {
+            Ok(permit) => Ok(permit),
+            Err(_) => {
+                tell(&*self.progress, &short(&layer.digest), Status::Waiting);
+                self.permits.clone().acquire_owned().await
+            }
+        };
+        // The semaphore is never closed: an error here is the end of the service.
+        let _permit = permit.map_err(|_| Error::Stopping)?;
+        self.fetch(layer, diff).await
+    }
+
+    /// Downloads one layer and unpacks it while it comes.
+    async fn fetch(&self, layer: &Descriptor, diff: DiffId) -> Result<Unpacked> {
+        let (feed, reader) = feed();
+        let store = self.store.clone();
+        let expected = Expected {
+            archive: Some(ArchiveId(layer.digest)),
+            size: Some(layer.size),
+            diff: Some(diff),
+        };
+        let unpacking =
+            tokio::task::spawn_blocking(move || store.unpack(reader, &expected, &|_| ()));
+        let downloaded = tokio::select! {
+            downloaded = self.download(layer, feed) => downloaded,
+            () = self.failed.cancelled() => Err(Error::Stopping),
+        };
+        // Waited for in any case, so that nothing of this layer is under way when the caller hears of an error.
+        let unpacked = unpacking.await.map_err(stopped)?;
+        downloaded?;
+        let unpacked = unpacked?;
+        tell(
+            &*self.progress,
+            &short(&layer.digest),
+            Status::DownloadComplete,
+        );
+        Ok(unpacked)
+    }
+
+    /// Feeds a layer's bytes to the store, until it has them or has refused them.
+    async fn download(&self, layer: &Descriptor, feed: Feed) -> Result<()> {
+        let id = short(&layer.digest);
+        let bar = Bar::new(&*self.progress, &id, layer.size, Status::Downloading);
+        let mut stream = self.client.blob(&self.reference, layer);
+        let mut told = |pause| tell(&*self.progress, &id, retrying(pause));
+        while let Some(chunk) = stream.chunk(&mut told).await? {
+            bar.add(chunk.len() as u64);
+            if !feed.send(chunk).await {
+                // The store has refused what came so far, and says why itself.
+                return Ok(());
+            }
+        }
+        tell(&*self.progress, &id, Status::VerifyingChecksum);
+        feed.end().await;
+        Ok(())
+    }
+}

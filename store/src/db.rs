@@ -1,0 +1,359 @@
+//! The database: the only module that names RocksDB. Knows families, keys and bytes; never what they mean.
+
+use std::path::Path;
+
+use rocksdb::{
+    BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, CompactOptions, DB,
+    DBCompressionType, DBRawIterator, MergeOperands, Options, ReadOptions, WriteBatch,
+    WriteOptions,
+};
+
+use crate::{Error, Result};
+
+/// Memory for blocks of all families together: the index of a store with a few large images.
+const BLOCK_CACHE_BYTES: usize = 64 << 20;
+
+/// Memory for what is not flushed yet, all families together.
+const WRITE_BUFFERS_BYTES: usize = 160 << 20;
+
+/// One family's share before it is flushed: large enough that a layer of small files is a few flushes.
+const SMALL_BUFFER_BYTES: usize = 64 << 20;
+
+/// The same for the index families.
+const INDEX_BUFFER_BYTES: usize = 16 << 20;
+
+/// WAL that may have to be replayed after an unclean end (about 0.1 s).
+const WAL_BYTES_MAX: u64 = 64 << 20;
+
+/// Open table files: far above what a store of hundreds of images has, far below RLIMIT_NOFILE's usual 1024.
+const OPEN_FILES_MAX: i32 = 400;
+
+/// Contents below this stay in the table itself: a separate place would cost more than they do.
+const BLOB_BYTES_MIN: u64 = 512;
+
+/// The column families.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Family {
+    /// Small objects under typed keys: see `catalog.rs`.
+    Catalog,
+    /// (inode, !layer) → inode.
+    Inodes,
+    /// (inode, !layer, first name) → page of a directory.
+    Dirs,
+    /// (layer, inode) → nothing.
+    Changed,
+    /// digest → place and size; digest, `#` → how many hold it.
+    Blobs,
+    /// (pack, index) → content of a small blob.
+    Small,
+    /// (record, part, chunk) → compressed entries or headers of a layer archive.
+    Records,
+    /// (upper, tag, …) → overrides of a writable layer.
+    Upper,
+}
+
+impl Family {
+    /// All of them, in the order of the README's table.
+    pub(crate) const ALL: [Family; 8] = [
+        Family::Catalog,
+        Family::Inodes,
+        Family::Dirs,
+        Family::Changed,
+        Family::Blobs,
+        Family::Small,
+        Family::Records,
+        Family::Upper,
+    ];
+
+    /// Its name on disk.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            // RocksDB insists on a family of this name.
+            Family::Catalog => "default",
+            Family::Inodes => "inodes",
+            Family::Dirs => "dirs",
+            Family::Changed => "changed",
+            Family::Blobs => "blobs",
+            Family::Small => "small",
+            Family::Records => "records",
+            Family::Upper => "upper",
+        }
+    }
+
+    fn options(self, cache: &Cache) -> Options {
+        let mut table = BlockBasedOptions::default();
+        table.set_block_cache(cache);
+        table.set_format_version(6);
+        table.set_block_size(16 << 10);
+        let mut options = Options::default();
+        options.set_write_buffer_size(INDEX_BUFFER_BYTES);
+        options.set_compression_type(DBCompressionType::Zstd);
+        match self {
+            Family::Inodes | Family::Blobs | Family::Upper => table.set_bloom_filter(10.0, false),
+            Family::Records => options.set_compression_type(DBCompressionType::None),
+            Family::Small => {
+                options.set_write_buffer_size(SMALL_BUFFER_BYTES);
+                options.set_enable_blob_files(true);
+                options.set_min_blob_size(BLOB_BYTES_MIN);
+                options.set_blob_compression_type(DBCompressionType::Lz4);
+                options.set_blob_file_size(SMALL_BUFFER_BYTES as u64);
+            }
+            Family::Catalog | Family::Dirs | Family::Changed => {}
+        }
+        if self == Family::Blobs {
+            options.set_merge_operator_associative("count", merge_count);
+        }
+        options.set_block_based_table_factory(&table);
+        options
+    }
+}
+
+/// Adds counts: 64-bit two's complement, little endian. What is no count makes the merge fail, which RocksDB
+/// reports as corruption.
+fn merge_count(_key: &[u8], existing: Option<&[u8]>, operands: &MergeOperands) -> Option<Vec<u8>> {
+    let mut sum = 0i64;
+    for operand in existing.into_iter().chain(operands) {
+        sum = sum.checked_add(i64::from_le_bytes(operand.try_into().ok()?))?;
+    }
+    Some(sum.to_le_bytes().to_vec())
+}
+
+/// How far a write must have got when it returns.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Durability {
+    /// In memory: lost by a crash unless the family is flushed.
+    Unlogged,
+    /// In the WAL: survives us, and power loss once a later write is synced.
+    Logged,
+    /// On disk, with every logged write before it.
+    Synced,
+}
+
+/// The open database.
+pub(crate) struct Db {
+    inner: DB,
+}
+
+fn db_error(error: rocksdb::Error) -> Error {
+    Error::Db(error.into_string())
+}
+
+impl Db {
+    /// Opens or makes the database.
+    pub(crate) fn open(path: &Path) -> Result<Db> {
+        let cache = Cache::new_lru_cache(BLOCK_CACHE_BYTES);
+        let mut options = Options::default();
+        options.create_if_missing(true);
+        options.create_missing_column_families(true);
+        options.set_db_write_buffer_size(WRITE_BUFFERS_BYTES);
+        options.set_max_total_wal_size(WAL_BYTES_MAX);
+        options.set_max_open_files(OPEN_FILES_MAX);
+        options.set_max_background_jobs(2);
+        options.set_bytes_per_sync(1 << 20);
+        options.set_wal_bytes_per_sync(1 << 20);
+        options.set_keep_log_file_num(2);
+        options.set_max_log_file_size(1 << 20);
+        options.set_stats_dump_period_sec(0);
+        options.set_stats_persist_period_sec(0);
+        options.set_skip_stats_update_on_db_open(true);
+        let families =
+            Family::ALL.map(|f| ColumnFamilyDescriptor::new(f.name(), f.options(&cache)));
+        let inner = DB::open_cf_descriptors(&options, path, families).map_err(db_error)?;
+        Ok(Db { inner })
+    }
+
+    fn family(&self, family: Family) -> Result<&ColumnFamily> {
+        self.inner
+            .cf_handle(family.name())
+            .ok_or_else(|| Error::corrupt("column family", family.name()))
+    }
+
+    /// Reads a value.
+    pub(crate) fn get(&self, family: Family, key: &[u8]) -> Result<Option<Vec<u8>>> {
+        self.inner
+            .get_cf(self.family(family)?, key)
+            .map_err(db_error)
+    }
+
+    /// Reads a value where it lies, without a copy.
+    pub(crate) fn with<T>(
+        &self,
+        family: Family,
+        key: &[u8],
+        read: impl FnOnce(&[u8]) -> T,
+    ) -> Result<Option<T>> {
+        let value = self
+            .inner
+            .get_pinned_cf(self.family(family)?, key)
+            .map_err(db_error)?;
+        Ok(value.map(|v| read(&v)))
+    }
+
+    /// Says whether a key is there.
+    pub(crate) fn has(&self, family: Family, key: &[u8]) -> Result<bool> {
+        Ok(self.with(family, key, |_| ())?.is_some())
+    }
+
+    /// Starts a batch.
+    pub(crate) fn batch(&self) -> Batch<'_> {
+        Batch {
+            db: self,
+            inner: WriteBatch::default(),
+        }
+    }
+
+    /// Reads all pairs whose key starts with `prefix`, ascending.
+    pub(crate) fn scan(&self, family: Family, prefix: &[u8]) -> Result<Scan<'_>> {
+        self.scan_from(family, prefix, prefix)
+    }
+
+    /// The same, from key `start` on.
+    pub(crate) fn scan_from(
+        &self,
+        family: Family,
+        prefix: &[u8],
+        start: &[u8],
+    ) -> Result<Scan<'_>> {
+        let mut options = ReadOptions::default();
+        if let Some(end) = prefix_end(prefix) {
+            options.set_iterate_upper_bound(end);
+        }
+        let mut inner = self
+            .inner
+            .raw_iterator_cf_opt(self.family(family)?, options);
+        inner.seek(start);
+        Ok(Scan {
+            inner,
+            started: false,
+        })
+    }
+
+    /// Makes every logged write durable.
+    pub(crate) fn sync(&self) -> Result<()> {
+        self.inner.flush_wal(true).map_err(db_error)
+    }
+
+    /// Moves a family's writes from memory to tables, unlogged ones too; durable when it returns.
+    pub(crate) fn flush(&self, family: Family) -> Result<()> {
+        self.inner.flush_cf(self.family(family)?).map_err(db_error)
+    }
+
+    /// The same for all families.
+    pub(crate) fn flush_all(&self) -> Result<()> {
+        self.sync()?;
+        for family in Family::ALL {
+            self.flush(family)?;
+        }
+        Ok(())
+    }
+
+    /// Gives the space of deleted keys from `from` to before `to` back to the host.
+    pub(crate) fn compact(&self, family: Family, from: &[u8], to: &[u8]) -> Result<()> {
+        let handle = self.family(family)?;
+        let mut options = CompactOptions::default();
+        options.set_exclusive_manual_compaction(false);
+        options.set_bottommost_level_compaction(rocksdb::BottommostLevelCompaction::Force);
+        self.inner
+            .compact_range_cf_opt(handle, Some(from), Some(to), &options);
+        Ok(())
+    }
+
+    /// Says whether compactions of separate values also collect what is left of half-empty files. Only a
+    /// removal wants that: in every other compaction it would copy live content about.
+    pub(crate) fn collect_garbage(&self, family: Family, on: bool) -> Result<()> {
+        let on = if on { "true" } else { "false" };
+        let options = [
+            ("enable_blob_garbage_collection", on),
+            ("blob_garbage_collection_age_cutoff", "1.0"),
+        ];
+        self.inner
+            .set_options_cf(self.family(family)?, &options)
+            .map_err(db_error)
+    }
+}
+
+/// The first key after all that start with `prefix`.
+pub(crate) fn prefix_end(prefix: &[u8]) -> Option<Vec<u8>> {
+    let last = prefix.iter().rposition(|b| *b != 0xff)?;
+    let mut end = prefix.get(..=last)?.to_vec();
+    *end.last_mut()? += 1;
+    Some(end)
+}
+
+/// A run of pairs, ascending.
+pub(crate) struct Scan<'a> {
+    inner: DBRawIterator<'a>,
+    started: bool,
+}
+
+impl Scan<'_> {
+    /// Steps to the next pair.
+    pub(crate) fn next(&mut self) -> Result<Option<(&[u8], &[u8])>> {
+        if self.started && self.inner.valid() {
+            self.inner.next();
+        }
+        self.started = true;
+        if !self.inner.valid() {
+            self.inner.status().map_err(db_error)?;
+        }
+        Ok(self.inner.item())
+    }
+}
+
+/// Changes that happen together.
+pub(crate) struct Batch<'a> {
+    db: &'a Db,
+    inner: WriteBatch,
+}
+
+impl Batch<'_> {
+    /// Sets a value.
+    pub(crate) fn put(&mut self, family: Family, key: &[u8], value: &[u8]) -> Result<()> {
+        self.inner.put_cf(self.db.family(family)?, key, value);
+        Ok(())
+    }
+
+    /// Adds to a count.
+    pub(crate) fn add(&mut self, family: Family, key: &[u8], delta: i64) -> Result<()> {
+        self.inner
+            .merge_cf(self.db.family(family)?, key, delta.to_le_bytes());
+        Ok(())
+    }
+
+    /// Removes a key.
+    pub(crate) fn delete(&mut self, family: Family, key: &[u8]) -> Result<()> {
+        self.inner.delete_cf(self.db.family(family)?, key);
+        Ok(())
+    }
+
+    /// Removes all keys that start with `prefix`.
+    pub(crate) fn delete_prefix(&mut self, family: Family, prefix: &[u8]) -> Result<()> {
+        let handle = self.db.family(family)?;
+        if let Some(end) = prefix_end(prefix) {
+            self.inner.delete_range_cf(handle, prefix, &end);
+        }
+        Ok(())
+    }
+
+    /// Bytes so far.
+    pub(crate) fn bytes(&self) -> usize {
+        self.inner.size_in_bytes()
+    }
+
+    /// Does the changes, all or none.
+    pub(crate) fn write(self, durability: Durability) -> Result<()> {
+        if self.inner.is_empty() && durability != Durability::Synced {
+            return Ok(());
+        }
+        let mut options = WriteOptions::default();
+        match durability {
+            Durability::Unlogged => options.disable_wal(true),
+            Durability::Logged => {}
+            Durability::Synced => options.set_sync(true),
+        }
+        self.db
+            .inner
+            .write_opt(self.inner, &options)
+            .map_err(db_error)
+    }
+}

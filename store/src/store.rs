@@ -1,0 +1,214 @@
+//! The open store: what its parts share, how it opens and how it ends.
+//!
+//! Locks, in the order in which they are taken: `catalog` (images, names, layers, uppers change), `records` (records come
+//! and go), `chains` (trees come and go), the blobs' pins, and within those what is documented there.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use crate::archive::Limits;
+use crate::blobs::{Blob, BlobPin, Blobs};
+use crate::db::{Db, Durability};
+use crate::intake::Intake;
+use crate::lock::{self, Owner};
+use crate::numbers::Numbers;
+use crate::pins::Pins;
+use crate::record::TarReader;
+use crate::tree::Caches;
+use crate::{ArchiveId, BlobId, ChainId, DiffId, DocumentKind, Error, Result, UpperId};
+
+/// How a store is opened.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Limits on archives, `None` for the defaults.
+    pub limits: Option<Limits>,
+}
+
+/// An open store. Clones share it; one process owns a store at a time.
+#[derive(Clone)]
+pub struct Store {
+    pub(crate) inner: Arc<Inner>,
+}
+
+/// What the clones share.
+pub(crate) struct Inner {
+    pub(crate) root: PathBuf,
+    pub(crate) limits: Limits,
+    pub(crate) db: Arc<Db>,
+    pub(crate) blobs: Arc<Blobs>,
+    pub(crate) numbers: Numbers,
+    pub(crate) caches: Caches,
+    /// Serialises changes of the catalog. Rank: first.
+    pub(crate) catalog: Mutex<()>,
+    /// Records in use by unpacked layers and tars being rebuilt. Rank: second.
+    pub(crate) records: Pins<DiffId>,
+    /// Chains in use by trees. Rank: third.
+    pub(crate) chains: Pins<ChainId>,
+    /// Uppers that are open.
+    pub(crate) open_uppers: Pins<UpperId>,
+    /// Last field: the lock goes after the database.
+    owner: Owner,
+}
+
+impl Store {
+    /// Opens the store at `root`, made if it is not there; sweeps what was never published.
+    pub fn open(root: &Path, options: Options) -> Result<Store> {
+        let make = |dir: &Path| std::fs::create_dir_all(dir).map_err(Error::io("cannot make", dir));
+        make(root)?;
+        let owner = Owner::take(root)?;
+        lock::check_format(root)?;
+        for name in ["db", "archives", "uppers"] {
+            make(&root.join(name))?;
+        }
+        let db = Arc::new(Db::open(&root.join("db"))?);
+        let blobs = Arc::new(Blobs::open(root, &db)?);
+        let inner = Inner {
+            root: root.to_owned(),
+            limits: options.limits.unwrap_or_default(),
+            numbers: Numbers::open(&db)?,
+            db,
+            blobs,
+            caches: Caches::new(),
+            catalog: Mutex::new(()),
+            records: Pins::default(),
+            chains: Pins::default(),
+            open_uppers: Pins::default(),
+            owner,
+        };
+        inner.finish_removals()?;
+        if inner.owner.unclean {
+            inner.sweep_unclean()?;
+        }
+        Ok(Store {
+            inner: Arc::new(inner),
+        })
+    }
+
+    /// Flushes everything, so that the next open is quick. The store stays usable.
+    pub fn flush(&self) -> Result<()> {
+        self.inner.db.flush_all()
+    }
+
+    /// The store's directory.
+    pub fn root(&self) -> &Path {
+        &self.inner.root
+    }
+
+    /// Rebuilds the uncompressed tar of a layer, bit for bit.
+    pub fn tar(&self, diff: &DiffId) -> Result<Box<dyn Read + Send>> {
+        let inner = &self.inner;
+        let (head, pin) = {
+            let mut pins = inner.records.lock();
+            let head = inner
+                .db
+                .record(diff)?
+                .ok_or_else(|| Error::not_found("layer", diff))?;
+            (head, pins.pin(*diff))
+        };
+        Ok(Box::new(TarReader::new(
+            &inner.db,
+            &inner.blobs,
+            head,
+            pin,
+        )?))
+    }
+
+    /// Opens a layer archive as received; `None` when it was reclaimed (or never kept, for a plain tar: see `tar`).
+    pub fn archive(&self, archive: &ArchiveId) -> Result<Option<File>> {
+        let path = self.inner.archive_path(archive);
+        match File::open(&path) {
+            Ok(file) => Ok(Some(file)),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(Error::io("cannot open", &path)(error)),
+        }
+    }
+
+    /// Opens a blob for reading.
+    pub fn blob(&self, id: &BlobId) -> Result<Blob> {
+        self.inner.blobs.read(id)
+    }
+
+    /// Stores `content` as a blob; `size` is a hint. The pin holds it until a record that names it is written.
+    /// An empty content is the blob of no bytes. Durable when it returns.
+    pub fn put_blob(&self, mut content: impl Read, size: u64) -> Result<(BlobId, u64, BlobPin)> {
+        let inner = &self.inner;
+        let mut intake = Intake::for_one(&inner.blobs, inner.numbers.record(&inner.db)?, size);
+        let taken = intake.take(|buf| {
+            loop {
+                match content.read(buf) {
+                    Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                    Err(source) => {
+                        return Err(Error::Input {
+                            what: "blob",
+                            source,
+                        });
+                    }
+                    Ok(got) => return Ok(got),
+                }
+            }
+        })?;
+        let (id, len) = match taken {
+            Some(taken) => taken,
+            None => intake.take_empty()?,
+        };
+        Ok((id, len, BlobPin::new(intake.finish()?)))
+    }
+
+    /// Keeps a document (a container's or a mount's description) under a kind and a key; synced.
+    pub fn put_document(&self, kind: DocumentKind, key: &str, value: &[u8]) -> Result<()> {
+        let mut batch = self.inner.db.batch();
+        batch.put_document(kind, key, value)?;
+        batch.write(Durability::Synced)
+    }
+
+    /// All documents of a kind, by key.
+    pub fn documents(&self, kind: DocumentKind) -> Result<Vec<(String, Vec<u8>)>> {
+        self.inner.db.document_list(kind)
+    }
+
+    /// Removes a document; synced.
+    pub fn remove_document(&self, kind: DocumentKind, key: &str) -> Result<()> {
+        let mut batch = self.inner.db.batch();
+        batch.delete_document(kind, key)?;
+        batch.write(Durability::Synced)
+    }
+}
+
+impl Inner {
+    /// The directory of archives as received.
+    pub(crate) fn archives_dir(&self) -> PathBuf {
+        self.root.join("archives")
+    }
+
+    /// The file of an archive as received.
+    pub(crate) fn archive_path(&self, archive: &ArchiveId) -> PathBuf {
+        self.archives_dir().join(archive.0.hex())
+    }
+
+    /// A file for an archive that is being received.
+    pub(crate) fn spool_archive(&self) -> Result<tempfile::NamedTempFile> {
+        self.blobs.spool()
+    }
+
+    /// Makes new names among the archives durable.
+    pub(crate) fn sync_archives_dir(&self) -> Result<()> {
+        let dir = self.archives_dir();
+        File::open(&dir)
+            .and_then(|d| d.sync_all())
+            .map_err(Error::io("cannot sync", &dir))
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        let end = self.db.flush_all().and_then(|()| self.owner.release());
+        if let Err(error) = end {
+            // Nothing is lost: the next open replays the log and sweeps, as after a crash.
+            tracing::warn!(%error, store = %self.root.display(), "store did not end cleanly");
+        }
+    }
+}

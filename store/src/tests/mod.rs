@@ -1,0 +1,21 @@
+//! The store as a whole, from archives to removal.
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    clippy::cast_possible_truncation,
+    reason = "tests"
+)]
+
+mod cases;
+mod crash;
+mod damage;
+mod images;
+mod layers;
+mod layout;
+mod lifetime;
+mod listing;
+mod model;
+mod speed;
+mod support;
+mod unpack;
+mod uppers;
