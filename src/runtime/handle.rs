@@ -85,6 +85,10 @@ impl Shim {
     /// Starts a container's shim, which takes the root and waits; the process itself starts with [`Shim::start`].
     pub fn prepare(launch: Launch) -> Result<Self, ShimError> {
         let dir = StateDir::new(launch.state_dir);
+        if dir.order().exists() {
+            // What an earlier run left: an old end must not be taken for the new one's.
+            Self::open(dir.path())?.delete()?;
+        }
         dir.create().map_err(failed("making", dir.path()))?;
         fs::create_dir_all(dir.rootfs()).map_err(failed("making", &dir.rootfs()))?;
         state_dir::write(&dir.spec(), &launch.spec).map_err(failed("writing", &dir.spec()))?;

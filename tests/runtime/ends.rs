@@ -275,6 +275,18 @@ fn a_running_container_is_not_deleted() {
 }
 
 #[test]
+fn a_directory_is_used_again_after_the_end_and_not_before() {
+    let mut container = Container::script("exit 3");
+    assert_eq!(container.run().exit.code, 3);
+    container.spec.process.args = vec!["sleep".into(), "1000".into()];
+    container.start();
+    assert_eq!(container.shim().exit().unwrap(), None);
+    let second = Shim::prepare(container.launch());
+    assert!(matches!(second, Err(ShimError::Running(_))), "{second:?}");
+    container.delete();
+}
+
+#[test]
 fn a_paused_container_stands_still_and_dies_when_killed() {
     let mut container = Container::script("while :; do echo x >> /tmp/beat; sleep 0.01; done");
     container.start();

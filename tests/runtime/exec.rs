@@ -136,7 +136,7 @@ fn what_cannot_run_is_said_and_the_container_goes_on() {
     assert_eq!(error.kind, StartErrorKind::NotFound);
     assert_eq!(
         error.message,
-        "OCI runtime exec failed: exec failed: unable to start container process: exec: \"nope\": executable file not found in $PATH"
+        "OCI runtime exec failed: exec failed: unable to start container process: exec: \"nope\": executable file not found in $PATH: unknown"
     );
     shim.delete().unwrap();
     assert_eq!(container.exec(process(&["true"])).exit.code, 0);

@@ -104,7 +104,7 @@ impl Job {
             ),
             Self::Exec { .. } => {
                 format!(
-                    "OCI runtime exec failed: exec failed: unable to start container process: {message}"
+                    "OCI runtime exec failed: exec failed: unable to start container process: {message}: unknown"
                 )
             }
         };
