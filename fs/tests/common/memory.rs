@@ -1,12 +1,9 @@
 //! The union's rules over layers in memory, with data files in memory: what the vfs does with plans, without a disk.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{Cursor, Read};
 use std::ops::{ControlFlow, Range};
 use std::sync::Arc;
 
-use nacre_fs::diff::{Snapshot, Tree};
-use nacre_fs::layer::Contents;
 use nacre_fs::union::content::{self, DataStep, Source};
 use nacre_fs::union::create::{self, Purpose};
 use nacre_fs::union::setattr::{self, Change, Kill, SetTime};
@@ -199,59 +196,6 @@ impl Memory {
         self.base_inodes.insert(ino_of(id), Arc::new(inode));
     }
 
-    /// Makes a tree the base, with an empty upper.
-    pub fn over_tree(tree: &dyn Tree, read: &dyn Fn(&BlobId) -> Vec<u8>, now: i64) -> Self {
-        let mut memory = Self::over(&Model::new());
-        memory.base_inodes.clear();
-        memory.base_dirs.clear();
-        memory.now = now;
-        let mut pending = vec![Ino::ROOT];
-        while let Some(ino) = pending.pop() {
-            let inode = tree.inode(ino).unwrap().unwrap();
-            if let Content::Blob(blob) | Content::Sparse { blob, .. } = &inode.content {
-                memory.blobs.insert(*blob, read(blob));
-            }
-            if inode.kind == Kind::Dir {
-                let list = tree.dir(ino).unwrap().unwrap();
-                pending.extend(list.entries.iter().map(|entry| entry.ino));
-                memory.base_dirs.insert(ino, list);
-            }
-            memory.base_inodes.insert(ino, inode);
-        }
-        memory.next_ino += memory.base_inodes.keys().map(|ino| ino.0).max().unwrap();
-        memory
-    }
-
-    /// The base alone, as a tree.
-    pub fn base(&self) -> Base<'_> {
-        Base(self)
-    }
-
-    /// The base alone, as layers with an empty upper.
-    pub fn without_upper(&self) -> Self {
-        let mut base = self.clone();
-        base.inodes.clear();
-        base.dirs.clear();
-        base.held = None;
-        base
-    }
-
-    /// The upper over the base, as diff and commit take it.
-    pub fn snapshot<'a>(&self, base: &'a dyn Tree) -> Snapshot<'a> {
-        let inodes = self.inodes.keys().map(|ino| (*ino, self.settled(*ino)));
-        let entries = self.dirs.iter().flat_map(|(dir, entries)| {
-            entries
-                .iter()
-                .map(|(name, over)| (*dir, name.clone(), *over))
-        });
-        Snapshot::new(base, inodes.collect(), entries.collect())
-    }
-
-    /// The time, which every operation moves on.
-    pub fn now(&self) -> i64 {
-        self.now
-    }
-
     /// Stores content as a blob, or as runs between zeros.
     pub fn stored(&mut self, bytes: &[u8], sparse: bool) -> Content {
         if bytes.iter().all(|byte| *byte == 0) {
@@ -265,8 +209,15 @@ impl Memory {
         if !sparse {
             return Content::Blob(put(&mut self.blobs, bytes.to_vec()));
         }
-        let extents = runs(bytes);
-        let packed = bytes.iter().copied().filter(|byte| *byte != 0).collect();
+        let mut extents: Vec<Extent> = Vec::new();
+        let mut packed = Vec::new();
+        for (offset, byte) in (0_u64..).zip(bytes).filter(|(_, byte)| **byte != 0) {
+            packed.push(*byte);
+            match extents.last_mut() {
+                Some(run) if run.offset + run.len == offset => run.len += 1,
+                _ => extents.push(Extent { offset, len: 1 }),
+            }
+        }
         Content::Sparse {
             blob: put(&mut self.blobs, packed),
             extents: extents.into(),
@@ -851,50 +802,6 @@ impl Memory {
                 }
             }
         }
-    }
-}
-
-/// The base of a [`Memory`].
-pub struct Base<'a>(&'a Memory);
-
-impl Tree for Base<'_> {
-    fn inode(&self, ino: Ino) -> nacre_store::Result<Option<Arc<Inode>>> {
-        Ok(self.0.base_inodes.get(&ino).cloned())
-    }
-
-    fn dir(&self, ino: Ino) -> nacre_store::Result<Option<Arc<DirList>>> {
-        Ok(self.0.base_dirs.get(&ino).cloned())
-    }
-}
-
-/// Returns the runs of bytes that are not zero.
-fn runs(bytes: &[u8]) -> Vec<Extent> {
-    let mut extents: Vec<Extent> = Vec::new();
-    for (offset, _) in (0_u64..).zip(bytes).filter(|(_, byte)| **byte != 0) {
-        match extents.last_mut() {
-            Some(run) if run.offset + run.len == offset => run.len += 1,
-            _ => extents.push(Extent { offset, len: 1 }),
-        }
-    }
-    extents
-}
-
-/// Every second file is read as runs.
-impl Contents for Memory {
-    fn open(&self, ino: Ino, inode: &Inode) -> std::io::Result<Box<dyn Read + '_>> {
-        let bytes = self.bytes(ino);
-        let Some(runs) = self.extents(ino, inode)? else {
-            return Ok(Box::new(Cursor::new(bytes)));
-        };
-        let packed = runs.into_iter().flat_map(|run| {
-            let start = usize::try_from(run.offset).unwrap();
-            bytes[start..start + usize::try_from(run.len).unwrap()].to_vec()
-        });
-        Ok(Box::new(Cursor::new(packed.collect::<Vec<u8>>())))
-    }
-
-    fn extents(&self, ino: Ino, _: &Inode) -> std::io::Result<Option<Vec<Extent>>> {
-        Ok((ino.0 % 2 == 0).then(|| runs(&self.bytes(ino))))
     }
 }
 

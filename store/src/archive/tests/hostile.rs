@@ -1,6 +1,23 @@
-//! Archives that are wrong or strange: a clear answer for each.
+//! Archives that are wrong, strange or made to hurt: a clear answer for each, and never a panic.
+
+use proptest::prelude::*;
 
 use super::*;
+use crate::Extent;
+
+fn kinds(archive: &[u8]) -> Vec<(String, EntryKind)> {
+    read(archive)
+        .into_iter()
+        .map(|(entry, _)| (spell(&entry), entry.kind))
+        .collect()
+}
+
+fn plain(size: u64) -> EntryKind {
+    EntryKind::File {
+        size,
+        extents: None,
+    }
+}
 
 #[test]
 fn a_truncated_archive_names_the_entry_and_the_byte() {
@@ -185,6 +202,26 @@ fn global_records_hold_until_they_are_replaced() {
 }
 
 #[test]
+fn global_records_cannot_multiply_without_bound() {
+    let value = vec![b'v'; 5000];
+    let archive = Raw::new()
+        .pax(b'g', &[("SCHILY.xattr.user.big", &value)])
+        .member(b'0', b"a", b"")
+        .end();
+    let error = refuse(&archive);
+    assert!(
+        matches!(
+            error,
+            ArchiveError::LimitExceeded {
+                limit: "global_bytes_max",
+                ..
+            }
+        ),
+        "{error}"
+    );
+}
+
+#[test]
 fn extension_headers_before_nothing_mean_nothing() {
     assert!(read(&Raw::new().pax(b'x', &[("path", b"ghost")]).end()).is_empty());
     assert!(read(&Raw::new().pax(b'x', &[("path", b"ghost")]).0).is_empty());
@@ -303,6 +340,230 @@ fn names_that_are_none_are_refused_and_named() {
 }
 
 #[test]
+fn every_limit_is_held_and_named() {
+    let none = Limits::default();
+    let sparse_map: Vec<u8> = (0..20)
+        .flat_map(|n| format!("{},1,", n * 2).into_bytes())
+        .collect();
+    let sparse_map = &sparse_map[..sparse_map.len() - 1];
+    let cases = [
+        (
+            "layer_bytes_max",
+            Limits {
+                layer_bytes_max: 2000,
+                ..none.clone()
+            },
+            Raw::new().member(b'0', b"a", &[1; 5000]),
+        ),
+        (
+            "entries_max",
+            Limits {
+                entries_max: 1,
+                ..none.clone()
+            },
+            Raw::new().member(b'0', b"a", b"").member(b'0', b"b", b""),
+        ),
+        (
+            "extension_bytes_max",
+            Limits {
+                extension_bytes_max: 100,
+                ..none.clone()
+            },
+            Raw::new()
+                .pax(b'x', &[("path", &[b'a'; 200])])
+                .member(b'0', b"a", b""),
+        ),
+        (
+            "extension_bytes_max",
+            Limits {
+                extension_bytes_max: 100,
+                ..none.clone()
+            },
+            Raw::new()
+                .member(b'L', b"././@LongLink", &[b'a'; 200])
+                .member(b'0', b"a", b""),
+        ),
+        (
+            "depth_max",
+            Limits {
+                depth_max: 2,
+                ..none.clone()
+            },
+            Raw::new().member(b'0', b"a/b/c", b""),
+        ),
+        (
+            "xattr_bytes_max",
+            Limits {
+                xattr_bytes_max: 2,
+                ..none.clone()
+            },
+            Raw::new()
+                .pax(b'x', &[("SCHILY.xattr.user.a", b"123")])
+                .member(b'0', b"a", b""),
+        ),
+        (
+            "xattrs_bytes_max",
+            Limits {
+                xattrs_bytes_max: 20,
+                ..none.clone()
+            },
+            Raw::new()
+                .pax(
+                    b'x',
+                    &[
+                        ("SCHILY.xattr.user.a", b"123"),
+                        ("SCHILY.xattr.user.b", b"123"),
+                    ],
+                )
+                .member(b'0', b"a", b""),
+        ),
+        (
+            "extents_max",
+            Limits {
+                extents_max: 10,
+                ..none.clone()
+            },
+            Raw::new()
+                .pax(
+                    b'x',
+                    &[
+                        ("GNU.sparse.major", b"1"),
+                        ("GNU.sparse.minor", b"0"),
+                        ("GNU.sparse.realsize", b"99"),
+                    ],
+                )
+                .member(b'0', b"a", &[b"11\n".as_slice(), &[0; 600]].concat()),
+        ),
+        (
+            "unplaced_bytes_max",
+            Limits {
+                unplaced_bytes_max: 3,
+                ..none.clone()
+            },
+            Raw::new().member(b'V', b"a", b"1234"),
+        ),
+    ];
+    for (name, limits, archive) in cases {
+        let error = refuse_within(&archive.end(), &limits);
+        assert!(
+            matches!(&error, ArchiveError::LimitExceeded { limit, .. } if *limit == name),
+            "{name}: {error}"
+        );
+    }
+    let archive = Raw::new()
+        .pax(
+            b'x',
+            &[("GNU.sparse.size", b"99"), ("GNU.sparse.map", sparse_map)],
+        )
+        .member(b'0', b"a", &[1; 20]);
+    assert_eq!(read(&archive.end()).len(), 1);
+}
+
+#[test]
+fn an_extension_header_claims_no_memory() {
+    // It says a gigabyte and ends: with the limit raised, only what is there is read.
+    let limits = Limits {
+        extension_bytes_max: u64::MAX,
+        ..Limits::default()
+    };
+    let error = refuse_within(&Raw::new().header(b'x', b"pax", b"", 1 << 32).0, &limits);
+    assert!(
+        matches!(
+            error,
+            ArchiveError::Truncated {
+                what: "extension header",
+                ..
+            }
+        ),
+        "{error}"
+    );
+}
+
+#[test]
+fn sparse_maps_that_lie_are_refused() {
+    let one = |records: &[(&str, &[u8])], data: &[u8]| {
+        Raw::new().pax(b'x', records).member(b'0', b"s", data).end()
+    };
+    let v1: [(&str, &[u8]); 3] = [
+        ("GNU.sparse.major", b"1"),
+        ("GNU.sparse.minor", b"0"),
+        ("GNU.sparse.realsize", b"99"),
+    ];
+    let cases = [
+        one(
+            &[("GNU.sparse.size", b"10"), ("GNU.sparse.map", b"0,5")],
+            b"1234",
+        ),
+        one(
+            &[("GNU.sparse.size", b"3"), ("GNU.sparse.map", b"0,5")],
+            b"12345",
+        ),
+        one(
+            &[
+                ("GNU.sparse.size", b"99999999999999999999"),
+                ("GNU.sparse.map", b"0,5"),
+            ],
+            b"12345",
+        ),
+        one(
+            &[
+                ("GNU.sparse.size", b"18446744073709551615"),
+                ("GNU.sparse.map", b"0,5"),
+            ],
+            b"12345",
+        ),
+        one(&[("GNU.sparse.map", b"0,5")], b"12345"),
+        one(&v1, b""),
+        one(&v1, &[b'1'; 1024]),
+        one(&v1, &[b"1\n0\n5\n".as_slice(), &[0; 506], b"1234"].concat()),
+    ];
+    for archive in cases {
+        let error = refuse(&archive);
+        assert!(
+            matches!(
+                error,
+                ArchiveError::BadSparse { .. } | ArchiveError::BadPax { .. }
+            ),
+            "{error}"
+        );
+    }
+    let good = one(
+        &v1,
+        &[b"1\n0\n5\n".as_slice(), &[0; 506], b"12345"].concat(),
+    );
+    let runs = vec![Extent { offset: 0, len: 5 }];
+    assert_eq!(
+        kinds(&good),
+        [(
+            "s".into(),
+            EntryKind::File {
+                size: 99,
+                extents: Some(runs)
+            }
+        )]
+    );
+}
+
+#[test]
+fn a_sparse_file_under_a_markers_name_does_not_shift_what_follows() {
+    let v1: [(&str, &[u8]); 4] = [
+        ("GNU.sparse.major", b"1"),
+        ("GNU.sparse.minor", b"0"),
+        ("GNU.sparse.realsize", b"99"),
+        ("GNU.sparse.name", b".wh..wh.aufs"),
+    ];
+    let archive = Raw::new().pax(b'x', &v1).member(
+        b'0',
+        b"s",
+        &[b"1\n0\n5\n".as_slice(), &[0; 506], b"12345"].concat(),
+    );
+    assert_eq!(
+        kinds(&archive.member(b'0', b"after", b"").end()),
+        [("after".into(), plain(0))]
+    );
+}
+
+#[test]
 fn owners_and_times_beyond_octal() {
     let base256 = |value: i64| {
         let mut field = [if value < 0 { 0xff } else { 0x80 }; 12];
@@ -387,4 +648,122 @@ fn unread_content_is_passed_over() {
     assert_eq!(spell(&reader.next_entry().unwrap().unwrap()), "b");
     assert_eq!(reader.read_content(&mut buf).unwrap(), 1);
     assert_eq!(buf[0], b'2');
+}
+
+/// Archives with something of everything, for mutation.
+fn seeds() -> Vec<Vec<u8>> {
+    let sparse = EntryKind::File {
+        size: 9000,
+        extents: Some(vec![Extent {
+            offset: 600,
+            len: 700,
+        }]),
+    };
+    let mut with_attributes = entry(&"d/".repeat(120), EntryKind::Dir);
+    with_attributes
+        .xattrs
+        .insert((*b"user.k").into(), (*b"v\0\n").into());
+    with_attributes.mtime = Time {
+        seconds: -5,
+        nanos: 7,
+    };
+    let ours = write(&[
+        file("a", &[1; 700]),
+        (entry("s", sparse), vec![2; 700]),
+        (with_attributes, Vec::new()),
+        (
+            entry("l", EntryKind::Symlink([b't'; 200].into())),
+            Vec::new(),
+        ),
+        (entry("h", EntryKind::HardLink(path("a"))), Vec::new()),
+        (entry("w", EntryKind::Whiteout), Vec::new()),
+    ]);
+    let theirs = Raw::new()
+        .pax(b'g', &[("comment", b"c"), ("uid", b"1")])
+        .member(b'L', b"././@LongLink", &[b'n'; 200])
+        .member(b'0', b"x", &[3; 600])
+        .pax(
+            b'x',
+            &[
+                ("GNU.sparse.size", b"99"),
+                ("GNU.sparse.map", b"0,5,20,5"),
+                ("GNU.sparse.name", b"z"),
+            ],
+        )
+        .member(b'0', b"y", &[4; 10])
+        .edited(b'S', b"old", b"", 512, |block| {
+            block[257..265].copy_from_slice(b"ustar  \0");
+            block[386..410].copy_from_slice(b"00000001000\x0000000001000\0");
+            block[483..495].copy_from_slice(b"00000010000\0");
+        })
+        .data(&[5; 512])
+        .end();
+    vec![ours, theirs]
+}
+
+/// Takes an archive apart that may be anything: it must be refused, or rebuild.
+fn survive(archive: &[u8]) -> Result<(), TestCaseError> {
+    let limits = Limits {
+        unplaced_bytes_max: 1 << 20,
+        ..Limits::default()
+    };
+    if let Ok(parts) = take_apart(archive, &limits, 1000) {
+        prop_assert!(parts.rebuild() == archive);
+    }
+    Ok(())
+}
+
+/// Sets the checksums of all blocks right that look like headers, so that damage gets past them.
+fn fix_checksums(archive: &mut [u8]) {
+    for block in archive.as_chunks_mut::<512>().0 {
+        if &block[257..262] == b"ustar" {
+            block[148..156].copy_from_slice(b"        ");
+            let sum: u32 = block.iter().map(|b| u32::from(*b)).sum();
+            block[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    #[test]
+    fn random_bytes_are_refused_or_rebuilt(archive in proptest::collection::vec(any::<u8>(), 0..3000)) {
+        survive(&archive)?;
+    }
+
+    #[test]
+    fn mutated_archives_are_refused_or_rebuilt(
+        seed in 0_usize..2,
+        edits in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..12),
+        digits in proptest::collection::vec((any::<prop::sample::Index>(), b'0'..=b'9'), 0..6),
+        cut in any::<prop::sample::Index>(),
+        whole in any::<bool>(),
+    ) {
+        let mut archive = seeds().swap_remove(seed);
+        for (place, byte) in edits.into_iter().chain(digits) {
+            let place = place.index(archive.len());
+            archive[place] = byte;
+        }
+        fix_checksums(&mut archive);
+        if !whole {
+            archive.truncate(cut.index(archive.len()));
+        }
+        survive(&archive)?;
+    }
+}
+
+#[test]
+fn every_cut_of_an_archive_is_refused_or_rebuilt() {
+    for archive in seeds() {
+        let mut members = 0;
+        for len in 0..archive.len() {
+            if let Ok(parts) = take_apart(&archive[..len], &Limits::default(), 1000) {
+                assert_eq!(len % 512, 0, "cut at {len}");
+                assert!(parts.rebuild() == archive[..len]);
+                members = members.max(parts.members.len());
+            }
+        }
+        assert_eq!(members, read(&archive).len());
+    }
 }
