@@ -225,8 +225,8 @@ async fn answer(
             .body(full(body))
             .unwrap(),
         Some(Reply::Pieces(pieces)) => {
-            let frames = futures_util::stream::iter(pieces)
-                .map(|piece| Ok(Frame::data(Bytes::from(piece))));
+            let frames =
+                futures_util::stream::iter(pieces).map(|piece| Ok(Frame::data(Bytes::from(piece))));
             head()
                 .header("Content-Type", "application/json")
                 .body(BodyExt::boxed(StreamBody::new(frames)))
@@ -237,7 +237,9 @@ async fn answer(
                 Ok(Frame::data(Bytes::from(piece))),
                 Err(std::io::Error::other("broken off")),
             ]);
-            head().body(BodyExt::boxed(StreamBody::new(frames))).unwrap()
+            head()
+                .body(BodyExt::boxed(StreamBody::new(frames)))
+                .unwrap()
         }
         Some(Reply::Later(status, body)) => {
             let frames = futures_util::stream::once(async move {
@@ -263,8 +265,10 @@ async fn answer(
                     stream.read_to_end(&mut came).await.unwrap();
                     if framed {
                         let length = u32::try_from(came.len()).unwrap();
-                        let header =
-                            nacre_cli::api::frame_header(nacre_cli::api::StreamKind::Stdout, length);
+                        let header = nacre_cli::api::frame_header(
+                            nacre_cli::api::StreamKind::Stdout,
+                            length,
+                        );
                         stream.write_all(&header).await.unwrap();
                     }
                     stream.write_all(&came).await.unwrap();

@@ -7,6 +7,7 @@
 //! client    one connection: its request, then its bytes
 //! detach    the keys that end an attach
 //! start     from a specification to a running process
+//! machine   what of the machine the configuration depends on
 //! payload   the last steps inside the container: directory, filter, capabilities, program
 //! process   what can be done to it, and how it ended
 //! stdio     pipes or terminal
@@ -19,6 +20,7 @@ pub(crate) mod cgroup;
 mod client;
 mod detach;
 mod json_log;
+mod machine;
 mod network;
 mod payload;
 mod process;

@@ -12,19 +12,18 @@ use std::time::Duration;
 
 use libcontainer::container::Container;
 use libcontainer::container::builder::ContainerBuilder;
-use libcontainer::oci_spec::runtime::{Capability, PosixRlimitType};
 use libcontainer::syscall::syscall::SyscallType;
 use nix::sched::{CloneFlags, setns, unshare};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::mount::{MountPropagationFlags, MoveMountFlags, mount_change, move_mount};
-use rustix::process::{Resource, getrlimit};
 
+use super::machine::{hard_limit, host, our_capabilities};
 use super::payload::Payload;
 use super::stdio::{self, Streams};
-use super::{Running, cgroup, network};
+use super::{Running, cgroup};
 use crate::runtime::oci::{self, Host};
 use crate::runtime::rootfs::InRoot;
-use crate::runtime::spec::{ContainerId, ContainerSpec, ExecSpec, ProcessSpec};
+use crate::runtime::spec::{ContainerId, ContainerSpec, ExecSpec, MountSource, ProcessSpec};
 use crate::runtime::state_dir::{self, StateDir};
 use crate::runtime::user::{self, Identity};
 use crate::runtime::wire::{StartError, StartErrorKind};
@@ -150,6 +149,7 @@ fn start_container(
 ) -> Result<Started, StartError> {
     let root = InRoot::new(rootfs.as_fd());
     let who = identity(&root, process)?;
+    check_sources(spec)?;
     if !is_under_a_mount(spec, &oci::working_directory(process)) {
         // As docker does. Where it cannot be made, going there says why.
         root.make_directory(&oci::working_directory(process))
@@ -308,6 +308,28 @@ fn identity(
     })
 }
 
+/// libcontainer says only that the root could not be prepared.
+fn check_sources(spec: &ContainerSpec) -> Result<(), StartError> {
+    for mount in &spec.mounts {
+        if let MountSource::Bind(source) = &mount.source
+            && let Err(error) = fs::metadata(source)
+        {
+            let why = match error.kind() {
+                io::ErrorKind::NotFound => "does not exist".to_owned(),
+                _ => format!("cannot be used ({error})"),
+            };
+            return Err(StartError {
+                kind: StartErrorKind::BadRequest,
+                message: format!(
+                    "invalid mount config for type \"bind\": bind source path {why}: {}",
+                    source.display()
+                ),
+            });
+        }
+    }
+    Ok(())
+}
+
 fn is_under_a_mount(spec: &ContainerSpec, path: &Path) -> bool {
     spec.mounts
         .iter()
@@ -322,60 +344,6 @@ fn enter_mount_namespace() -> Result<(), StartError> {
         MountPropagationFlags::REC | MountPropagationFlags::PRIVATE,
     )
     .map_err(|error| because("making the mounts private")(error.into()))
-}
-
-/// Looks at the machine, and makes ready what the container needs of it.
-fn host(spec: &ContainerSpec) -> Result<Host, StartError> {
-    let has_cgroups = cgroup::make(&spec.id);
-    if !has_cgroups {
-        cgroup::hide().map_err(because("doing without cgroups"))?;
-    }
-    let lone_network = if oci::wants_lone_network(spec) {
-        Some(network::make_lone().map_err(because("making a network namespace"))?)
-    } else {
-        None
-    };
-    Ok(Host {
-        capabilities: our_capabilities()?,
-        hard_limit,
-        has_cgroups,
-        lone_network,
-    })
-}
-
-/// The bounding set: what we cannot give, nobody in the container gets.
-fn our_capabilities() -> Result<Vec<Capability>, StartError> {
-    let status =
-        fs::read_to_string("/proc/self/status").map_err(because("reading our capabilities"))?;
-    let mask = status
-        .lines()
-        .find_map(|line| line.strip_prefix("CapBnd:"))
-        .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
-        .ok_or_else(|| StartError::other("/proc/self/status has no CapBnd"))?;
-    Ok(oci::capabilities::in_mask(mask))
-}
-
-fn hard_limit(limit: PosixRlimitType) -> u64 {
-    use PosixRlimitType as Type;
-    let resource = match limit {
-        Type::RlimitCpu => Resource::Cpu,
-        Type::RlimitFsize => Resource::Fsize,
-        Type::RlimitData => Resource::Data,
-        Type::RlimitStack => Resource::Stack,
-        Type::RlimitCore => Resource::Core,
-        Type::RlimitRss => Resource::Rss,
-        Type::RlimitNproc => Resource::Nproc,
-        Type::RlimitNofile => Resource::Nofile,
-        Type::RlimitMemlock => Resource::Memlock,
-        Type::RlimitAs => Resource::As,
-        Type::RlimitLocks => Resource::Locks,
-        Type::RlimitSigpending => Resource::Sigpending,
-        Type::RlimitMsgqueue => Resource::Msgqueue,
-        Type::RlimitNice => Resource::Nice,
-        Type::RlimitRtprio => Resource::Rtprio,
-        Type::RlimitRttime => Resource::Rttime,
-    };
-    getrlimit(resource).maximum.unwrap_or(u64::MAX)
 }
 
 /// Our ends, or where they will come from.
@@ -491,6 +459,6 @@ fn resize(streams: &Streams, process: &ProcessSpec) -> Result<(), StartError> {
     }
 }
 
-fn because(what: &'static str) -> impl Fn(io::Error) -> StartError {
+pub(super) fn because(what: &'static str) -> impl Fn(io::Error) -> StartError {
     move |error| StartError::other(format!("{what}: {error}"))
 }
