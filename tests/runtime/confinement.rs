@@ -285,3 +285,17 @@ fn a_mount_of_nothing_is_named() {
     );
     container.delete();
 }
+
+#[test]
+fn a_mount_that_cannot_be_is_named() {
+    let mut container = Container::new(&["true"]).with(|spec| {
+        spec.mounts.push(MountSpec {
+            target: "/etc/passwd/x".into(),
+            source: MountSource::Bind("/tmp".into()),
+            access: Access::ReadOnly,
+        });
+    });
+    let error = container.fail();
+    assert!(error.message.contains("/etc/passwd/x"), "{}", error.message);
+    container.delete();
+}

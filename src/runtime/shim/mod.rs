@@ -8,6 +8,7 @@
 //! detach    the keys that end an attach
 //! start     from a specification to a running process
 //! machine   what of the machine the configuration depends on
+//! complaints  libcontainer's own words for what failed
 //! payload   the last steps inside the container: directory, filter, capabilities, program
 //! process   what can be done to it, and how it ended
 //! stdio     pipes or terminal
@@ -18,6 +19,7 @@
 
 pub(crate) mod cgroup;
 mod client;
+mod complaints;
 mod detach;
 mod json_log;
 mod machine;

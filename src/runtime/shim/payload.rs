@@ -8,6 +8,7 @@ use std::ffi::CString;
 use std::io::{self, PipeWriter, Write};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::sync::Arc;
 
 use libcontainer::capabilities::drop_privileges;
 use libcontainer::oci_spec::runtime::{
@@ -36,7 +37,7 @@ pub(super) struct Payload {
     /// Its variables, in order; libcontainer would shuffle them.
     pub(super) env: Vec<String>,
     /// Where an error goes, whole.
-    pub(super) report: Rc<PipeWriter>,
+    pub(super) report: Arc<PipeWriter>,
     /// The program, once found.
     pub(super) program: Rc<OnceCell<PathBuf>>,
 }
@@ -51,9 +52,9 @@ impl Executor for Payload {
             }
             Err(error) => {
                 let message = error.message.clone();
-                serde_json::to_vec(&error)
+                serde_json::to_string(&error)
                     .map_err(io::Error::from)
-                    .and_then(|text| (&*self.report).write_all(&text))
+                    .and_then(|line| writeln!(&*self.report, "{line}"))
                     .unwrap_or_default();
                 Err(ExecutorValidationError::ArgValidationError(message))
             }

@@ -8,6 +8,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use libcontainer::container::Container;
@@ -20,7 +21,7 @@ use rustix::mount::{MountPropagationFlags, MoveMountFlags, mount_change, move_mo
 use super::machine::{hard_limit, host, our_capabilities};
 use super::payload::Payload;
 use super::stdio::{self, Streams};
-use super::{Running, cgroup};
+use super::{Running, cgroup, complaints};
 use crate::runtime::oci::{self, Host};
 use crate::runtime::rootfs::InRoot;
 use crate::runtime::spec::{ContainerId, ContainerSpec, ExecSpec, MountSource, ProcessSpec};
@@ -403,6 +404,8 @@ fn payload(
     bundle: &libcontainer::oci_spec::runtime::Spec,
 ) -> Result<(io::PipeReader, Payload), StartError> {
     let (report, writer): (_, PipeWriter) = io::pipe().map_err(because("making a pipe"))?;
+    let writer = Arc::new(writer);
+    complaints::send_to(Arc::clone(&writer));
     let env = bundle
         .process()
         .as_ref()
@@ -412,19 +415,19 @@ fn payload(
         cwd: oci::working_directory(process),
         args: process.args.clone(),
         env: env.unwrap_or_default(),
-        report: Rc::new(writer),
+        report: writer,
         program: Rc::new(OnceCell::new()),
     };
     Ok((report, payload))
 }
 
-/// Longest report; one names a program or a directory. What fits a pipe is written and read in one piece.
+/// Longest report: a line that names a program or a directory, and a complaint of each process.
 const REPORT_BYTES_MAX: usize = 64 << 10;
 
-/// How long a report may take after the error it explains; only processes that fail otherwise and are still ending keep it open.
-const REPORT_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long a report may take after the error it explains; it was sent before.
+const REPORT_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Returns what the payload reported, or else libcontainer's own words.
+/// Returns what the payload reported, or else libcontainer's first complaint, or else its error.
 fn reported(mut report: io::PipeReader, error: impl std::error::Error) -> StartError {
     let limit = rustix::event::Timespec::try_from(REPORT_TIMEOUT).ok();
     let mut text = vec![0; REPORT_BYTES_MAX];
@@ -432,10 +435,13 @@ fn reported(mut report: io::PipeReader, error: impl std::error::Error) -> StartE
         Ok(ready) if ready > 0 => report.read(&mut text).unwrap_or(0),
         _ => 0,
     };
-    let report = text
-        .get(..length)
-        .and_then(|text| serde_json::from_slice(text).ok());
-    report.unwrap_or_else(|| StartError::other(in_full(&error)))
+    let text = String::from_utf8_lossy(text.get(..length).unwrap_or_default());
+    let of_payload = |line| serde_json::from_str::<StartError>(line).ok();
+    let complaint = || text.lines().next().map(StartError::other);
+    text.lines()
+        .find_map(of_payload)
+        .or_else(complaint)
+        .unwrap_or_else(|| StartError::other(in_full(&error)))
 }
 
 /// An error with its reasons, each once.
