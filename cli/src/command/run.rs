@@ -39,7 +39,7 @@ pub(crate) struct RunArgs {
 
     /// Pass signals on to the command [default: true]
     #[arg(
-        long, value_name = "BOOL", num_args = 0..=1, require_equals = true,
+        long, value_name = "BOOL", action = clap::ArgAction::Set, num_args = 0..=1, require_equals = true,
         default_value = "true", default_missing_value = "true", hide_default_value = true,
         value_parser = boolean
     )]
