@@ -112,6 +112,7 @@ impl Fake {
     }
 
     /// The same by docker's own client; `None` if there is none here.
+    #[expect(clippy::print_stderr, reason = "a test that is skipped says so")]
     pub(crate) fn docker(&self, words: &[&str]) -> Option<Output> {
         const DOCKER: &str = "/usr/local/bin/docker";
         if !Path::new(DOCKER).exists() {
