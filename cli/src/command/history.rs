@@ -72,7 +72,7 @@ fn listing(human: bool) -> Listing {
         "{{.CreatedAt}}"
     };
     Listing {
-        type_name: "*formatter.historyContext",
+        type_name: "*image.historyContext",
         headings: &[
             ("ID", "IMAGE"),
             ("CreatedSince", "CREATED"),

@@ -214,6 +214,7 @@ async fn answer(
     Ok(match reply {
         None => head()
             .status(404)
+            .header("Content-Type", "application/json")
             .body(full("{\"message\":\"page not found\"}"))
             .unwrap(),
         Some(Reply::Body(status, body)) => head()

@@ -404,6 +404,12 @@ fn mount_tells_what_the_user_did_not_say() {
         "NAME         IMAGE     IMAGE ID   MODE      MOUNTED AT\n\
          calm_pearl   d         1          rw        /run/nacre/mnt/1\n"
     );
+    assert_eq!(stdout(&fake.nacre(&["mount", "--name", "w", target])), "");
+    let asked = fake.asked();
+    assert!(
+        asked.last().unwrap().contains("\"Image\":\"\""),
+        "{asked:?}"
+    );
     let done = fake.nacre(&["umount", "--rm", "/run/nacre/mnt/1"]);
     assert_eq!(stdout(&done), "/run/nacre/mnt/1\n", "{}", stderr(&done));
     let asked = fake.asked();
@@ -470,11 +476,11 @@ fn a_fault_in_the_store_is_an_exit_code() {
     let done = fake.nacre(&["system", "check"]);
     assert_eq!(stdout(&done), "checked 3 blobs\nthe store is sound\n");
     assert_eq!(done.status.code(), Some(0));
-    let done = fake.nacre(&["system", "check", "-q", "--data"]);
+    let done = fake.nacre(&["system", "check", "-q"]);
     assert_eq!(stdout(&done), "fault: blob 1 is missing\n");
     assert_eq!(stderr(&done), "the store has 1 fault\n");
     assert_eq!(done.status.code(), Some(1));
-    assert_eq!(fake.asked().last().unwrap(), "GET /nacre/check?data=1 ");
+    assert_eq!(fake.asked().last().unwrap(), "GET /nacre/check ");
 }
 
 #[test]
@@ -579,4 +585,16 @@ fn logs_of_both_streams_go_where_they_belong() {
         fake.asked().last().unwrap(),
         "GET /containers/c1/logs?stdout=1&stderr=1&timestamps=1&tail=5 "
     );
+}
+
+#[test]
+fn a_listing_of_a_sub_commands_name_asks_what_was_meant() {
+    let fake = Fake::new(vec![("GET /images/json", ok("[]"))]);
+    let done = fake.nacre(&["images", "ls"]);
+    assert_eq!(
+        stderr(&done),
+        "\nNo images found matching \"ls\": did you mean \"nacre image ls\"?\n"
+    );
+    assert_eq!(done.status.code(), Some(0));
+    assert_eq!(stderr(&fake.nacre(&["image", "ls", "ls"])), "");
 }
