@@ -8,6 +8,7 @@
 //! detach    the keys that end an attach
 //! start     from a specification to a running process
 //! payload   the last steps inside the container: directory, filter, capabilities, program
+//! process   what can be done to it, and how it ended
 //! stdio     pipes or terminal
 //! json_log  docker's log file
 //! cgroup    finding, freezing and removing a container's cgroups; doing without
@@ -20,6 +21,7 @@ mod detach;
 mod json_log;
 mod network;
 mod payload;
+mod process;
 mod serve;
 mod start;
 mod stdio;

@@ -13,14 +13,13 @@ use libcontainer::capabilities::drop_privileges;
 use libcontainer::oci_spec::runtime::{
     Capability, LinuxCapabilities, LinuxCapabilitiesBuilder, Spec,
 };
-use libcontainer::seccomp::initialize_seccomp;
 use libcontainer::syscall::syscall::create_syscall;
 use libcontainer::workload::{
     Executor, ExecutorError, ExecutorSetEnvsError, ExecutorValidationError,
 };
 
 use crate::runtime::exec_path;
-use crate::runtime::oci::{Confinement, seccomp};
+use crate::runtime::oci::Confinement;
 use crate::runtime::rootfs::{Kind, RootFs, Stat};
 use crate::runtime::wire::{StartError, StartErrorKind};
 use crate::sys;
@@ -105,12 +104,8 @@ impl Payload {
             })?;
         }
         if let Some(filter) = &self.confinement.seccomp {
-            initialize_seccomp(filter)
+            sys::filter_calls(filter)
                 .map_err(|error| StartError::other(format!("seccomp: {error}")))?;
-            if let Some(last) = seccomp::last_known_call() {
-                sys::answer_enosys_above(last)
-                    .map_err(|error| StartError::other(format!("seccomp: {error}")))?;
-            }
         }
         let capabilities = self.capabilities()?;
         drop_privileges(&capabilities, create_syscall().as_ref())

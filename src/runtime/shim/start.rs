@@ -104,7 +104,7 @@ impl Job {
             ),
             Self::Exec { .. } => {
                 format!(
-                    "OCI runtime exec failed: exec failed: unable to start container process: {message}"
+                    "OCI runtime exec failed: exec failed: unable to start container process: {message}: unknown"
                 )
             }
         };
@@ -224,6 +224,16 @@ fn start_exec(
     container: &StateDir,
     process: &ProcessSpec,
 ) -> Result<Started, StartError> {
+    if cgroup::is_frozen(&within.id) {
+        let message = format!(
+            "Container {} is paused, unpause the container before exec",
+            within.id
+        );
+        return Err(StartError {
+            kind: StartErrorKind::BadRequest,
+            message,
+        });
+    }
     let running: Running =
         state_dir::read(&container.running()).map_err(because("finding the container"))?;
     let root = File::open(format!("/proc/{}/root", running.pid))
