@@ -1,174 +1,16 @@
-//! What an upper changed: as a list against a naive comparison by path, as a layer against a store that applies it.
+//! What an upper changed, as a layer: a store applies it to the base and must get the tree that the upper showed.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 mod common;
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read as _;
 
-use common::generate;
 use common::memory::Memory;
 use common::model::Model;
 use common::ops::{Op, Picture, Target as _, differences, parse, print};
-use nacre_fs::diff::{self, Change, ChangeKind};
+use common::scratch::Scratch;
+use common::{apply, config, generate, lines};
 use nacre_fs::layer::{self, LayerError};
-use nacre_store::{BlobId, ChainId, Expected, Ino, Kind, NewImage, Options, Store, Tree};
-use proptest::prelude::*;
-
-/// `PROPTEST_CASES` multiplies: its default of 256 means what the tests say.
-fn config(cases: u32) -> ProptestConfig {
-    ProptestConfig {
-        cases: cases.saturating_mul(ProptestConfig::default().cases) / 256,
-        failure_persistence: None,
-        max_shrink_iters: 2_000,
-        ..ProptestConfig::default()
-    }
-}
-
-/// The changes as docker prints them.
-fn lines(changes: &[Change]) -> Vec<String> {
-    let letter = |kind| match kind {
-        ChangeKind::Modified => 'C',
-        ChangeKind::Added => 'A',
-        ChangeKind::Deleted => 'D',
-    };
-    let line = |change: &Change| {
-        format!(
-            "{} {}",
-            letter(change.kind),
-            String::from_utf8_lossy(&change.path)
-        )
-    };
-    changes.iter().map(line).collect()
-}
-
-/// Applies what can be applied.
-fn apply(union: &mut Memory, ops: &[Op]) {
-    for op in ops {
-        union.apply(op).unwrap_or_default();
-    }
-}
-
-/// Docker's comparison, written the slow way: two lists of paths.
-fn naive_changes(union: &Memory) -> Vec<String> {
-    let before = union.without_upper();
-    let old: BTreeMap<String, Ino> = before.paths().into_iter().collect();
-    let new: BTreeMap<String, Ino> = union.paths().into_iter().collect();
-    let parent = |path: &str| {
-        path.rsplit_once('/')
-            .map_or(String::new(), |(parent, _)| parent.to_owned())
-    };
-    let is_dir_now = |path: &str| {
-        new.get(path)
-            .is_some_and(|ino| union.inode(*ino).kind == Kind::Dir)
-    };
-    let mut letters: BTreeMap<String, char> = BTreeMap::new();
-    for path in old.keys().filter(|path| !new.contains_key(*path)) {
-        if is_dir_now(&parent(path)) {
-            letters.insert(path.clone(), 'D');
-        }
-    }
-    for (path, ino) in &new {
-        let letter = match old.get(path) {
-            None => 'A',
-            Some(was) => {
-                let (was, is) = (before.settled(*was), union.settled(*ino));
-                let attributes = |inode: &nacre_store::Inode| {
-                    (
-                        inode.kind,
-                        inode.mode,
-                        inode.uid,
-                        inode.gid,
-                        inode.rdev,
-                        inode.xattrs.clone(),
-                    )
-                };
-                let content =
-                    |inode: &nacre_store::Inode| (inode.size, inode.mtime, inode.content.clone());
-                let same = attributes(&was) == attributes(&is)
-                    && (is.kind == Kind::Dir || content(&was) == content(&is));
-                if same { continue } else { 'C' }
-            }
-        };
-        letters.insert(path.clone(), letter);
-    }
-    for path in letters.keys().cloned().collect::<Vec<String>>() {
-        let mut above = parent(&path);
-        while !above.is_empty() {
-            letters.entry(above.clone()).or_insert('C');
-            above = parent(&above);
-        }
-    }
-    letters.remove("");
-    letters
-        .into_iter()
-        .map(|(path, letter)| format!("{letter} /{path}"))
-        .collect()
-}
-
-/// A store of its own, gone with the guard.
-struct Scratch {
-    store: Store,
-    _root: tempfile::TempDir,
-}
-
-impl Scratch {
-    fn new() -> Self {
-        let root = tempfile::tempdir().unwrap();
-        let store = Store::open(&root.path().join("store"), Options::default()).unwrap();
-        Self { store, _root: root }
-    }
-
-    /// Publishes a stack of layers.
-    fn tree(&self, layers: &[Vec<u8>]) -> Tree {
-        let mut unpacked = Vec::new();
-        for tar in layers {
-            unpacked.push(
-                self.store
-                    .unpack(tar.as_slice(), &Expected::default(), &|_| {})
-                    .unwrap(),
-            );
-        }
-        let diffs: Vec<String> = unpacked
-            .iter()
-            .map(|layer| format!("\"{}\"", layer.diff))
-            .collect();
-        let mut chain: Option<ChainId> = None;
-        for layer in &unpacked {
-            chain = Some(ChainId::extend(chain.as_ref(), &layer.diff));
-        }
-        let config = format!(
-            r#"{{"architecture":"amd64","os":"linux","rootfs":{{"type":"layers","diff_ids":[{}]}}}}"#,
-            diffs.join(",")
-        );
-        let image = NewImage {
-            config: config.into_bytes(),
-            manifest: None,
-            layers: unpacked,
-            refs: Vec::new(),
-            parent: None,
-        };
-        self.store.publish(image, &|_| {}).unwrap();
-        self.store.tree(chain.as_ref()).unwrap()
-    }
-
-    fn read(&self, id: &BlobId) -> Vec<u8> {
-        let blob = self.store.blob(id).unwrap();
-        let mut bytes = vec![0; usize::try_from(blob.size()).unwrap()];
-        let mut at = 0;
-        while at < bytes.len() {
-            let offset = u64::try_from(at).unwrap();
-            let got = blob.read_at(&mut bytes[at..], offset).unwrap();
-            assert_ne!(got, 0, "blob {id} ends early");
-            at += got;
-        }
-        bytes
-    }
-
-    fn memory(&self, tree: &Tree, now: i64) -> Memory {
-        Memory::over_tree(tree, &|id| self.read(id), now)
-    }
-}
 
 /// Writes what the upper changed as a layer.
 fn layer_of(union: &Memory) -> Result<Vec<u8>, LayerError> {
@@ -196,7 +38,7 @@ fn round_trip(scratch: &Scratch, base: &[Op], list: &[Op]) {
     let mut first = scratch.memory(&scratch.store.tree(None).unwrap(), 1_000);
     apply(&mut first, base);
     let lower = layer_of(&first).unwrap();
-    let lower_tree = scratch.tree(&[lower.clone()]);
+    let lower_tree = scratch.tree(std::slice::from_ref(&lower));
     let mut union = scratch.memory(&lower_tree, first.now());
     let context = || format!("base:\n{}then:\n{}", print(base), print(list));
     assert_same(&first, &union, &context());
@@ -227,31 +69,6 @@ fn assert_same(shown: &Memory, stored: &Memory, context: &str) {
             .collect()
     };
     assert_eq!(mtimes(&shown), mtimes(&stored), "{context}");
-}
-
-proptest! {
-    #![proptest_config(config(600))]
-
-    #[test]
-    fn changes_are_what_docker_would_list(base in generate::base(), list in generate::ops()) {
-        let mut model = Model::new();
-        for op in &base {
-            model.apply(op).unwrap_or_default();
-        }
-        let mut union = Memory::over(&model);
-        apply(&mut union, &list);
-        let tree = union.base();
-        let snapshot = union.snapshot(&tree);
-        let changes = snapshot.changes().unwrap();
-        let sorted: Vec<Vec<u8>> = changes.iter().map(|change| change.path.clone()).collect();
-        prop_assert!(sorted.is_sorted());
-        let listed: BTreeSet<String> = lines(&changes).into_iter().collect();
-        let expected: BTreeSet<String> = naive_changes(&union).into_iter().collect();
-        prop_assert_eq!(&listed, &expected, "base:\n{}then:\n{}", print(&base), print(&list));
-        // The comparison of whole trees finds the same without knowing what was touched.
-        let all: BTreeSet<String> = lines(&diff::between(&tree, &snapshot).unwrap()).into_iter().collect();
-        prop_assert_eq!(&all, &expected);
-    }
 }
 
 #[test]

@@ -1,29 +1,19 @@
 //! The union's rules against the reference model, and the model against a real directory, by lists of operations.
-#![expect(clippy::unwrap_used, reason = "tests")]
+#![expect(clippy::unwrap_used, clippy::print_stderr, reason = "tests")]
 
 mod common;
 
 use std::collections::BTreeSet;
 
 use common::directory::Directory;
-use common::generate;
 use common::memory::Memory;
 use common::model::Model;
 use common::ops::{
     Op, Outcome, Picture, Rename, Stamp, Target as _, differences, moved_times, parse, print,
 };
+use common::{config, generate};
 use nacre_store::Ino;
 use proptest::prelude::*;
-
-/// `PROPTEST_CASES` multiplies: its default of 256 means what the tests say.
-fn config(cases: u32) -> ProptestConfig {
-    ProptestConfig {
-        cases: cases.saturating_mul(ProptestConfig::default().cases) / 256,
-        failure_persistence: None,
-        max_shrink_iters: 5_000,
-        ..ProptestConfig::default()
-    }
-}
 
 /// Lets the model and the rules do the same on the same base, and compares all that can be seen after every step.
 fn compare_with_model(base: &[Op], list: &[Op]) {

@@ -5,34 +5,23 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use nacre_store::{Digest, ManifestId, RawManifest};
-use reqwest::header::{
-    ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LINK, RETRY_AFTER,
-};
+use reqwest::header::{HeaderMap, HeaderName, RETRY_AFTER};
 use reqwest::{Method, Response, Url};
-use serde::Deserialize;
 use tokio::sync::OnceCell;
 
-use super::auth::{self, Auth, Challenge, Credentials, Step};
+use super::auth::{self, Auth, Credentials};
 use super::error::{self, Direction, Error, Refusal};
-use super::manifest::{Fetched, MANIFEST_BYTES_MAX, Manifest, media};
 use super::{Result, blobs};
-use crate::reference::{DEFAULT_DOMAIN, DEFAULT_TAG, Reference};
+use crate::reference::{DEFAULT_DOMAIN, Reference};
 
 /// Where docker.io's registry is.
 const DEFAULT_DOMAIN_HOST: &str = "registry-1.docker.io";
 /// Bytes of an error document that are read.
 const ERROR_BYTES_MAX: usize = 64 << 10;
-/// Bytes of one page of tags.
-const TAGS_BYTES_MAX: usize = 4 << 20;
-/// Tags of one repository; the largest public ones have tens of thousands.
-const TAGS_MAX: usize = 500_000;
 /// A registry that asks for a longer pause is told the user about instead.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(60);
 /// The name of the program to registries and token servers.
 const CLIENT_NAME: &str = concat!("nacre/", env!("CARGO_PKG_VERSION"));
-/// The digest of what was sent or asked for.
-const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
 
 /// How patient a client is.
 #[derive(Clone, Debug)]
@@ -74,14 +63,14 @@ impl Settings {
 
 /// A registry, seen with one user's credentials. Clones share its connections and tokens.
 #[derive(Clone)]
-pub struct Client(Arc<Inner>);
+pub struct Client(pub(super) Arc<Inner>);
 
-struct Inner {
-    registry: String,
-    http: reqwest::Client,
-    auth: Auth,
-    settings: Settings,
-    base: OnceCell<Url>,
+pub(super) struct Inner {
+    pub(super) registry: String,
+    pub(super) http: reqwest::Client,
+    pub(super) auth: Auth,
+    pub(super) settings: Settings,
+    pub(super) base: OnceCell<Url>,
 }
 
 /// One request, in a form that can be sent again.
@@ -188,108 +177,6 @@ impl Client {
         &self.0.http
     }
 
-    /// Fetches the manifest or index that a reference names; its digest counts more than its tag. Verified against
-    /// the digest that it was asked by, or that the registry names.
-    pub async fn manifest(&self, reference: &Reference) -> Result<Fetched> {
-        let asked = match (reference.digest(), reference.tag()) {
-            (Some(digest), _) => digest.to_string(),
-            (None, tag) => tag.unwrap_or(DEFAULT_TAG).to_owned(),
-        };
-        let mut call = Call::get(
-            reference,
-            self.url(reference, &format!("manifests/{asked}")).await?,
-        );
-        for accepted in [
-            media::OCI_INDEX,
-            media::OCI_MANIFEST,
-            media::DOCKER_LIST,
-            media::DOCKER_MANIFEST,
-        ] {
-            call.headers
-                .append(ACCEPT, HeaderValue::from_static(accepted));
-        }
-        let answer = self.send(&call).await?;
-        let media_type = header(&answer, &CONTENT_TYPE).unwrap_or_default();
-        let media_type = media_type
-            .split(';')
-            .next()
-            .unwrap_or_default()
-            .trim()
-            .to_owned();
-        let named: Option<Digest> =
-            header(&answer, &CONTENT_DIGEST).and_then(|text| text.parse().ok());
-        let bytes = self
-            .read_body(&call.method, &call.url, answer, MANIFEST_BYTES_MAX)
-            .await?;
-        let actual = Digest::of(&bytes);
-        if let Some(expected) = reference.digest().copied().or(named)
-            && expected != actual
-        {
-            return Err(Error::DigestMismatch {
-                what: "manifest",
-                expected,
-                actual,
-            });
-        }
-        let mut raw = RawManifest { media_type, bytes };
-        let manifest = Manifest::parse(&raw).map_err(|source| Error::Manifest {
-            name: reference.familiar(),
-            source,
-        })?;
-        raw.media_type = manifest.media_type(&raw).to_owned();
-        Ok(Fetched {
-            raw,
-            id: ManifestId(actual),
-            manifest,
-        })
-    }
-
-    /// All tags of a repository, in the registry's order.
-    pub async fn tags(&self, reference: &Reference) -> Result<Vec<String>> {
-        #[derive(Deserialize)]
-        struct Page {
-            #[serde(default)]
-            tags: Option<Vec<String>>,
-        }
-        let mut tags = Vec::new();
-        let mut next = Some(self.url(reference, "tags/list?n=1000").await?);
-        while let Some(url) = next {
-            let call = Call::get(reference, url);
-            let answer = self.send(&call).await?;
-            next = header(&answer, &LINK).and_then(|link| next_page(&call.url, &link));
-            let body = self
-                .read_body(&call.method, &call.url, answer, TAGS_BYTES_MAX)
-                .await?;
-            let page: Page = serde_json::from_slice(&body)
-                .map_err(|error| self.breach(format!("list of tags: {error}")))?;
-            let page = page.tags.unwrap_or_default();
-            if page.is_empty() {
-                break;
-            }
-            tags.extend(page);
-            if tags.len() > TAGS_MAX {
-                let what = format!("list of the tags of {}", reference.familiar_repository());
-                return Err(Error::TooLarge {
-                    what,
-                    limit: TAGS_MAX as u64,
-                });
-            }
-        }
-        Ok(tags)
-    }
-
-    /// Asks the registry whether the credentials are good for anything (`docker login`).
-    pub async fn check_credentials(&self) -> Result<()> {
-        let any = Reference::parse(&format!("{}/nacre", self.0.registry))
-            .map_err(|_| Error::Address(self.0.registry.clone()))?;
-        let url = self
-            .base()
-            .await?
-            .join("v2/")
-            .map_err(|_| Error::Address(self.0.registry.clone()))?;
-        self.send(&Call::get(&any, url)).await.map(drop)
-    }
-
     /// The address of something in a reference's repository.
     pub(super) async fn url(&self, reference: &Reference, rest: &str) -> Result<Url> {
         let base = self.base().await?;
@@ -298,7 +185,7 @@ impl Client {
     }
 
     /// Finds out once where the registry is. Only on loopback may it be without TLS, and there that is tried first.
-    async fn base(&self) -> Result<&Url> {
+    pub(super) async fn base(&self) -> Result<&Url> {
         let Inner { registry, base, .. } = &*self.0;
         base.get_or_try_init(|| async {
             let host = if registry == DEFAULT_DOMAIN {
@@ -359,146 +246,6 @@ impl Client {
             }
             tokio::time::sleep(pause.unwrap_or_else(|| self.0.settings.delay(failures))).await;
         }
-    }
-
-    /// Sends a request once; a 401 makes it look for a (new) token and send it once more.
-    pub(super) async fn send_authorised(&self, call: &Call<'_>) -> Result<Response> {
-        let mut challenged = false;
-        loop {
-            let request = self
-                .0
-                .http
-                .request(call.method.clone(), call.url.clone())
-                .headers(self.headers(call).await?);
-            let answer = self
-                .timed(
-                    &call.method,
-                    &call.url,
-                    request.body(call.body.clone()).send(),
-                )
-                .await?;
-            // Where a redirect led to, a challenge is a stranger's.
-            if answer.status() != 401 || challenged || !self.is_ours(answer.url()) {
-                return Ok(answer);
-            }
-            let found = auth::read_challenges(answer.headers());
-            let Some(challenge) = found.challenge else {
-                return Ok(answer);
-            };
-            if challenge == Challenge::Basic && self.0.auth.basic().is_none() {
-                return Err(self.unauthorised(call, "no basic auth credentials".to_owned()));
-            }
-            self.0.auth.learn(challenge, &call.scopes());
-            challenged = true;
-        }
-    }
-
-    /// The headers of a request, with the authorisation if it goes to the registry itself.
-    pub(super) async fn headers(&self, call: &Call<'_>) -> Result<HeaderMap> {
-        let mut headers = call.headers.clone();
-        // An upload may be sent elsewhere; who we are is the registry's business alone.
-        if !self.is_ours(&call.url) {
-            return Ok(headers);
-        }
-        let scopes = call.scopes();
-        if let Step::Fetch { realm, service } = self.0.auth.step(&scopes) {
-            self.fetch_token(call, &realm, service.as_deref(), &scopes)
-                .await?;
-        }
-        match self.0.auth.step(&scopes) {
-            Step::Send(Some(value)) => {
-                headers.insert(AUTHORIZATION, value);
-            }
-            Step::Send(None) | Step::Fetch { .. } => {}
-            Step::Missing(reason) => return Err(self.unauthorised(call, reason.to_owned())),
-        }
-        Ok(headers)
-    }
-
-    /// Remembers a challenge that answered a request sent by other means.
-    pub(super) fn learn(&self, challenge: Challenge, call: &Call<'_>) {
-        self.0.auth.learn(challenge, &call.scopes());
-    }
-
-    fn is_ours(&self, url: &Url) -> bool {
-        self.0
-            .base
-            .get()
-            .is_some_and(|base| base.origin() == url.origin())
-    }
-
-    /// Fetches a token (distribution, token and OAuth2 specifications).
-    async fn fetch_token(
-        &self,
-        call: &Call<'_>,
-        realm: &Url,
-        service: Option<&str>,
-        scopes: &[String],
-    ) -> Result<()> {
-        let auth = &self.0.auth;
-        let secret = !matches!(auth.credentials, Credentials::Anonymous);
-        let registry_is_plain = self
-            .0
-            .base
-            .get()
-            .is_some_and(|base| base.scheme() == "http");
-        if secret && realm.scheme() != "https" && !registry_is_plain {
-            return Err(self.unauthorised(
-                call,
-                format!("credentials are not sent without TLS to {realm}"),
-            ));
-        }
-        let mut fields: Vec<(&str, &str)> = service
-            .map(|service| ("service", service))
-            .into_iter()
-            .collect();
-        let joined = scopes.join(" ");
-        let request = if let Credentials::IdentityToken(token) = &auth.credentials {
-            fields.extend([("scope", joined.as_str()), ("client_id", "nacre")]);
-            fields.extend([
-                ("grant_type", "refresh_token"),
-                ("refresh_token", token.as_str()),
-            ]);
-            self.0
-                .http
-                .post(realm.clone())
-                .header(
-                    CONTENT_TYPE,
-                    HeaderValue::from_static("application/x-www-form-urlencoded"),
-                )
-                .body(form(&fields))
-        } else {
-            fields.extend(scopes.iter().map(|scope| ("scope", scope.as_str())));
-            let mut url = realm.clone();
-            if let Credentials::Basic { username, .. } = &auth.credentials {
-                fields.push(("account", username));
-            }
-            url.query_pairs_mut().extend_pairs(&fields);
-            match auth.basic() {
-                Some(basic) => self
-                    .0
-                    .http
-                    .get(url)
-                    .header(AUTHORIZATION, format!("Basic {basic}")),
-                None => self.0.http.get(url),
-            }
-        };
-        let answer = self.timed(&Method::GET, realm, request.send()).await?;
-        let status = answer.status();
-        let body = self
-            .read_body(&Method::GET, realm, answer, auth::TOKEN_BYTES_MAX)
-            .await?;
-        if !status.is_success() {
-            let (_, words) = error::read_error_body(status.as_u16(), &body);
-            return Err(match status.as_u16() {
-                401 | 403 => self.unauthorised(call, format!("unauthorized: {words}")),
-                _ => self.breach(format!("failed to fetch a token from {realm}: {words}")),
-            });
-        }
-        let answer = serde_json::from_slice(&body)
-            .map_err(|error| self.breach(format!("unreadable token from {realm}: {error}")))?;
-        auth.keep(scopes, answer)
-            .map_err(|what| self.breach(what.to_owned()))
     }
 
     /// Waits for the head of an answer, not for ever.
@@ -580,14 +327,6 @@ impl Client {
         }))
     }
 
-    fn unauthorised(&self, call: &Call<'_>, reason: String) -> Error {
-        Error::Unauthorized {
-            action: call.action(),
-            url: shown(&call.url),
-            reason,
-        }
-    }
-
     /// The registry broke the protocol.
     pub(super) fn breach(&self, what: String) -> Error {
         Error::Protocol {
@@ -616,22 +355,6 @@ pub(super) fn header(answer: &Response, name: &HeaderName) -> Option<String> {
 pub(super) fn retry_after(answer: &Response) -> Option<Duration> {
     let seconds = header(answer, &RETRY_AFTER)?.trim().parse().ok()?;
     Some(Duration::from_secs(seconds).min(RETRY_AFTER_MAX))
-}
-
-/// `<URL>; rel="next"` (RFC 5988), on the same registry.
-fn next_page(from: &Url, link: &str) -> Option<Url> {
-    let (target, rest) = link.strip_prefix('<')?.split_once('>')?;
-    let next = from.join(target).ok()?;
-    (rest.contains("next") && next.origin() == from.origin() && next != *from).then_some(next)
-}
-
-/// Encodes a form (application/x-www-form-urlencoded), as a URL's query is.
-fn form(fields: &[(&str, &str)]) -> String {
-    let Ok(mut url) = Url::parse("http://form/") else {
-        return String::new();
-    };
-    url.query_pairs_mut().extend_pairs(fields);
-    url.query().unwrap_or_default().to_owned()
 }
 
 /// Whether a domain is this machine.
@@ -677,15 +400,6 @@ mod tests {
         ] {
             assert!(!is_loopback(domain), "{domain}");
         }
-    }
-
-    #[test]
-    fn pages_stay_on_the_registry() {
-        let from = Url::parse("http://r:1/v2/a/tags/list?n=1").unwrap();
-        let next = next_page(&from, r#"</v2/a/tags/list?n=1&last=x>; rel="next""#).unwrap();
-        assert_eq!(next.as_str(), "http://r:1/v2/a/tags/list?n=1&last=x");
-        assert_eq!(next_page(&from, r#"<http://evil/v2/>; rel="next""#), None);
-        assert_eq!(next_page(&from, "garbage"), None);
     }
 
     #[test]

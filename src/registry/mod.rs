@@ -1,8 +1,10 @@
 //! The distribution protocol: manifests and blobs to and from a registry. Never touches the store.
 //!
 //! ```text
-//! client        one registry: where it is, how a request is sent, authorised, answered and tried again
+//! client        one registry: where it is, how a request is sent, answered and tried again
 //! auth          challenges, tokens, and what credentials there are
+//! authorise     requests that say who we are
+//! documents     manifests and lists of tags in
 //! credentials   ~/.docker/config.json, for the command line
 //! manifest      manifests and indexes: parsed, bounded, and refused when they can be read in two ways
 //! platform      which entry of an index fits this machine
@@ -12,9 +14,11 @@
 //! ```
 
 mod auth;
+mod authorise;
 mod blobs;
 mod client;
 pub mod credentials;
+mod documents;
 mod error;
 mod manifest;
 mod platform;

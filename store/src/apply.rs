@@ -14,6 +14,14 @@ use crate::{Content, Error, FileName, Ino, Inode, Kind, LayerNo, Result};
 /// Symbolic links followed on the way to one entry: Linux's own limit (path_resolution(7)).
 const LINKS_MAX: usize = 40;
 
+/// Components that links may bring into one walk: no honest one needs a tenth, and a layer of millions of entries through
+/// long links would else cost hours.
+const LINK_STEPS_MAX: usize = 1024;
+
+/// Rounds of hard links that come before their targets: each round is over all that still wait, so that a chain
+/// against the order of the archive may not be of any length.
+const LINK_ROUNDS_MAX: usize = 64;
+
 /// A layer's entries, to be gone through as often as needed.
 pub(crate) trait Layer {
     /// Calls `each` for every entry in order.
@@ -99,7 +107,7 @@ fn walk(
 ) -> Result<Option<Ino>> {
     let mut todo: Vec<Step> = (0..path.len()).rev().map(Step::Own).collect();
     let mut way = vec![Ino::ROOT];
-    let mut links = 0;
+    let (mut links, mut link_steps) = (0, 0);
     while let Some(step) = todo.pop() {
         let (name, own) = match step {
             Step::Root => {
@@ -130,25 +138,23 @@ fn walk(
                     return Ok(None);
                 }
                 links += 1;
-                if links > LINKS_MAX {
-                    return match missing {
-                        Missing::Stop => Ok(None),
-                        Missing::Make => Err(refused(path, "too many levels of symbolic links")),
-                    };
-                }
                 let target = stage.with_inode(ino, |inode| match &inode.content {
                     Content::Symlink(target) => target.clone(),
                     _ => Box::default(),
                 })?;
-                if !push_target(&mut todo, &target) {
-                    return match missing {
-                        Missing::Stop => Ok(None),
-                        Missing::Make => Err(refused(
-                            path,
-                            "leads through a symbolic link that names no place",
-                        )),
-                    };
-                }
+                let steps = push_target(&mut todo, &target);
+                let why = match steps {
+                    None => "leads through a symbolic link that names no place",
+                    Some(steps) if links <= LINKS_MAX && link_steps + steps < LINK_STEPS_MAX => {
+                        link_steps += steps;
+                        continue;
+                    }
+                    Some(_) => "too many levels of symbolic links",
+                };
+                return match missing {
+                    Missing::Stop => Ok(None),
+                    Missing::Make => Err(refused(path, why)),
+                };
             }
             (_, Missing::Stop) => return Ok(None),
             (there, Missing::Make) => {
@@ -164,22 +170,20 @@ fn walk(
     Ok(Some(way.last().copied().unwrap_or(Ino::ROOT)))
 }
 
-/// Puts a link's target before what is still to do; `false` if it has a component that can be no name.
-fn push_target(todo: &mut Vec<Step>, target: &[u8]) -> bool {
+/// Puts a link's target before what is still to do; returns its components, or `None` if one can be no name.
+fn push_target(todo: &mut Vec<Step>, target: &[u8]) -> Option<usize> {
+    let before = todo.len();
     for part in target.split(|b| *b == b'/').rev() {
         match part {
             b"" | b"." => {}
             b".." => todo.push(Step::Up),
-            name => match FileName::new(name) {
-                Ok(name) => todo.push(Step::Down(name)),
-                Err(_) => return false,
-            },
+            name => todo.push(Step::Down(FileName::new(name).ok()?)),
         }
     }
     if target.first() == Some(&b'/') {
         todo.push(Step::Root);
     }
-    true
+    Some(todo.len() - before)
 }
 
 /// The entries of a layer, one after another.
@@ -210,7 +214,7 @@ impl Replay<'_, '_> {
 
     /// Does the links that came too early, in as many rounds as chains of them need.
     fn finish(mut self) -> Result<()> {
-        while !self.later.is_empty() {
+        for rounds in 0.. {
             let round = std::mem::take(&mut self.later);
             let before = round.len();
             for entry in round {
@@ -220,11 +224,16 @@ impl Replay<'_, '_> {
                     self.later.push(entry);
                 }
             }
-            if let Some(entry) = self.later.first().filter(|_| self.later.len() == before) {
-                return Err(refused(
-                    &entry.path,
-                    "hard link to a file that does not exist",
-                ));
+            let Some(waiting) = self.later.first() else {
+                break;
+            };
+            if self.later.len() == before {
+                let why = "hard link to a file that does not exist";
+                return Err(refused(&waiting.path, why));
+            }
+            if rounds == LINK_ROUNDS_MAX {
+                let why = "hard links wait for each other in too long a chain";
+                return Err(refused(&waiting.path, why));
             }
         }
         Ok(())

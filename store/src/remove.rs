@@ -191,7 +191,8 @@ impl Inner {
                 let content = codec::decode_inode(value).map(|inode| inode.content);
                 matches!(content, Some(Content::Dir { pages, .. }) if pages == no)
             })?;
-            if has_pages == Some(true) {
+            // An apply that was interrupted may have written the pages and not yet the inode.
+            if has_pages != Some(false) {
                 let mut pages = self.db.scan(Family::Dirs, &version)?;
                 while let Some((page, _)) = pages.next()? {
                     batch.delete(Family::Dirs, page)?;
@@ -204,7 +205,6 @@ impl Inner {
                 batch = self.db.batch();
             }
         }
-        // What an interrupted apply has written of directories alone: pages come before the inodes that name them.
         batch.reprieve(Doomed::Layer(no))?;
         batch.write(Durability::Logged)
     }

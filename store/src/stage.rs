@@ -208,6 +208,8 @@ impl<'a> Stage<'a> {
                 entries
                     .into_iter()
                     .map(|(name, (ino, kind))| DirEntry { name, ino, kind });
+            // In the batch of its pages: what is interrupted here must be found to be deleted.
+            batch.put(Family::Changed, &changed_key(self.layer, ino), b"")?;
             put_dir(&mut batch, ino, self.layer, entries)?;
             batch = full_written(batch, self.store)?;
         }

@@ -3,8 +3,9 @@
 //! Locks, in the order in which they are taken: `catalog` (images, names, layers, uppers change), `records` (records come
 //! and go), `chains` (trees come and go), the blobs' pins, and within those what is documented there.
 
-use std::fs::File;
+use std::fs::{DirBuilder, File};
 use std::io::Read;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -57,7 +58,11 @@ pub(crate) struct Inner {
 impl Store {
     /// Opens the store at `root`, made if it is not there; sweeps what was never published.
     pub fn open(root: &Path, options: Options) -> Result<Store> {
-        let make = |dir: &Path| std::fs::create_dir_all(dir).map_err(Error::io("cannot make", dir));
+        // Images hold secrets (/etc/shadow): what is below is the owner's alone.
+        let make = |dir: &Path| {
+            let made = DirBuilder::new().recursive(true).mode(0o700).create(dir);
+            made.map_err(Error::io("cannot make", dir))
+        };
         make(root)?;
         let owner = Owner::take(root)?;
         lock::check_format(root)?;

@@ -194,7 +194,8 @@ impl Tree {
         &self.0.layers
     }
 
-    /// The newest version of `ino` in the chain.
+    /// The newest version of `ino` in the chain. Also of an inode whose last name a layer above removed: what a tree
+    /// shows is what names lead to, and no name leads there.
     pub fn inode(&self, ino: Ino) -> Result<Option<Arc<Inode>>> {
         let Some(top) = self.0.layers.last() else {
             return Ok((ino == Ino::ROOT).then(|| Arc::new(bare_dir(LayerNo(0)))));

@@ -153,8 +153,8 @@ fn a_mount_appears_in_another_namespace_and_only_there() {
         .detach(place.path(), Some(namespace.as_fd()), false)
         .unwrap();
     assert!(!elsewhere.path(&place.path().join("f")).exists());
-    // It has a copy of our mount too.
-    drop(elsewhere);
+    // The namespace has a copy of our mount too.
+    drop((elsewhere, namespace));
     mount.unmount();
 }
 

@@ -10,6 +10,7 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, Method, StatusCode, Uri};
 use axum::response::Response;
 use bytes::Bytes;
+use futures_util::StreamExt as _;
 use nacre_store::Digest;
 use parking_lot::Mutex;
 use tokio::task::JoinHandle;
@@ -238,7 +239,8 @@ async fn answer(State((address, shared)): State<Context>, request: Request) -> R
     if let Some(refusal) = refuse(&mut shared.lock(), address, &head.headers) {
         return refusal;
     }
-    if let Some(fault) = take_fault(&mut shared.lock(), &line) {
+    let fault = take_fault(&mut shared.lock(), &line);
+    if let Some(fault) = fault {
         match fault {
             Fault::Answer {
                 status,
@@ -432,10 +434,14 @@ fn blob(shared: &Shared, uri: &Uri, headers: &HeaderMap, cut: Option<usize>) -> 
         None => answer.body(Body::from(rest)).unwrap(),
         Some(after) => {
             let start = rest.slice(..after.min(rest.len()));
-            let pieces = [Ok(start), Err(std::io::Error::other("cut"))];
-            answer
-                .body(Body::from_stream(futures_util::stream::iter(pieces)))
-                .unwrap()
+            // What was sent must have left before the connection ends.
+            let cut = async {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                Err(std::io::Error::other("cut"))
+            };
+            let start = futures_util::stream::once(async { Ok(start) });
+            let pieces = start.chain(futures_util::stream::once(cut));
+            answer.body(Body::from_stream(pieces)).unwrap()
         }
     }
 }

@@ -26,9 +26,9 @@ fn speed_of_an_import() {
     let start = Instant::now();
     let id = layout.publish(&store, results, "speed:1").unwrap();
     eprintln!("publish {:?}", start.elapsed());
-    let start = Instant::now();
-    store.reopen();
-    eprintln!("reopen  {:?}", start.elapsed());
+    let (close, open) = store.reopen();
+    eprintln!("close   {close:?}");
+    eprintln!("open    {open:?}");
     let start = Instant::now();
     let image = store.image(&id).unwrap().unwrap();
     let tree = store.tree(image.chain.as_ref()).unwrap();
@@ -65,8 +65,9 @@ fn speed_of_an_import() {
         removed.content_bytes
     );
     eprintln!("du      {} MB", du());
-    let empty = tempfile::tempdir().unwrap();
+    let mut empty = TempStore::new();
     let start = Instant::now();
-    drop(Store::open(&empty.path().join("new"), Options::default()).unwrap());
+    drop(Store::open(&empty.root().with_file_name("new"), Options::default()).unwrap());
     eprintln!("make    {:?} (and close)", start.elapsed());
+    eprintln!("empty   {:?} (close, open)", empty.reopen());
 }

@@ -1,6 +1,7 @@
 //! Stores that clean up after themselves, and layers written down in words.
 
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use crate::archive::{Entry, EntryKind, Writer};
 use crate::db::Family;
@@ -58,10 +59,13 @@ impl TempStore {
         all
     }
 
-    /// Ends it cleanly and opens it again.
-    pub(crate) fn reopen(&mut self) {
+    /// Ends it cleanly and opens it again; returns how long each took.
+    pub(crate) fn reopen(&mut self) -> (Duration, Duration) {
+        let start = Instant::now();
         self.store = None;
+        let closed = start.elapsed();
         self.store = Some(Store::open(&self.root(), Options::default()).unwrap());
+        (closed, start.elapsed() - closed)
     }
 }
 
