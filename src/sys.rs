@@ -121,45 +121,17 @@ pub fn make_read_only(path: &CStr) -> io::Result<()> {
     }
 }
 
-/// Makes every system call with a number above `last` answer ENOSYS, for this process and its children, for good.
+/// Puts a filter on the system calls of this process and its children, for good.
 ///
-/// Needs CAP_SYS_ADMIN or no_new_privs. A filter added later wins over an earlier one that also answers with an error.
-pub fn answer_enosys_above(last: u32) -> io::Result<()> {
-    let statement = |code: u32, k: u32| libc::sock_filter {
-        code: code.try_into().unwrap_or(u16::MAX),
-        jt: 0,
-        jf: 0,
-        k,
-    };
-    let jump = |code: u32, k: u32, jt: u8, jf: u8| libc::sock_filter {
-        jt,
-        jf,
-        ..statement(code, k)
-    };
-    let load = |offset: u32| statement(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, offset);
-    let errno = u32::try_from(libc::ENOSYS).unwrap_or(0);
-    let mut program = [
-        // struct seccomp_data { int nr; u32 arch; … }
-        load(4),
-        jump(
-            libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K,
-            AUDIT_ARCH,
-            0,
-            4,
-        ),
-        load(0),
-        // x32's numbers start at 2^30; they are the first filter's business.
-        jump(libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K, 1 << 30, 2, 0),
-        jump(libc::BPF_JMP | libc::BPF_JGT | libc::BPF_K, last, 0, 1),
-        statement(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_ERRNO | errno),
-        statement(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_ALLOW),
-    ];
+/// Needs CAP_SYS_ADMIN or no_new_privs.
+pub fn filter_calls(program: &[libc::sock_filter]) -> io::Result<()> {
     let filter = libc::sock_fprog {
-        len: program.len().try_into().unwrap_or(0),
-        filter: program.as_mut_ptr(),
+        len: u16::try_from(program.len()).map_err(|_| io::ErrorKind::InvalidInput)?,
+        filter: program.as_ptr().cast_mut(),
     };
-    // SAFETY: the kernel copies `filter` and the program it points to during the call; both live until it returns.
-    // WHY UNSAFE: no wrapper in use takes a raw program, and libseccomp knows no rule by range of numbers.
+    // SAFETY: the kernel copies `filter` and the program it points to during the call and writes to neither; both live until
+    // it returns. It checks the program itself.
+    // WHY UNSAFE: no wrapper in use takes a raw program.
     let set = unsafe {
         libc::syscall(
             libc::SYS_seccomp,
@@ -174,13 +146,6 @@ pub fn answer_enosys_above(last: u32) -> io::Result<()> {
         Err(io::Error::last_os_error())
     }
 }
-
-/// `AUDIT_ARCH_X86_64`.
-#[cfg(target_arch = "x86_64")]
-const AUDIT_ARCH: u32 = 0xc000_003e;
-/// `AUDIT_ARCH_AARCH64`.
-#[cfg(target_arch = "aarch64")]
-const AUDIT_ARCH: u32 = 0xc000_00b7;
 
 #[cfg(test)]
 mod tests {

@@ -90,6 +90,11 @@ impl Live {
         Ok(new)
     }
 
+    /// Changes the document for this service alone: for what the next one finds out by itself.
+    pub(crate) fn note(&self, change: impl FnOnce(&mut Container)) {
+        change(&mut self.document.lock());
+    }
+
     /// Tells those who wait.
     pub(crate) fn tell(&self, change: impl FnOnce(&mut Turn)) {
         self.turns.send_modify(change);

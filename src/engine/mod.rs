@@ -7,7 +7,7 @@
 //! start, stop, exec, logs         a container's life
 //! merge, change, config           how it runs: what it inherits, what -c changes, the file itself
 //! place, host_files               what its root needs before it starts
-//! mounts, roots, mount_table      images as directories; one superblock a tree; what the kernel has mounted
+//! mounts, unmount, roots, mount_table      images as directories; one superblock a tree; what the kernel has mounted
 //! diff                            what was changed
 //! events, filters, when …         small things that they share
 //! ```
@@ -44,6 +44,7 @@ mod shared;
 mod signal;
 mod start;
 mod stop;
+mod unmount;
 pub mod when;
 mod words;
 
@@ -66,12 +67,13 @@ pub use filters::Filters;
 pub use history::Step as ImageStep;
 pub use image::{Found, Listed, Pruned};
 pub use logs::{Line, More, Stream, Wanted};
-pub use mounts::{MountRequest, Mounted, Unmount};
+pub use mounts::{MountRequest, Mounted};
 pub use nacre_fs::diff::{Change, ChangeKind};
 pub use remove::{Options as RemoveOptions, Step as RemovalStep};
 pub use shared::Shared;
 pub use start::Attachment;
 pub use stop::PrunedContainers;
+pub use unmount::Unmount;
 pub use words::clean_path;
 
 use containers::Containers;

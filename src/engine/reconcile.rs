@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::Engine;
-use super::container::Phase;
+use super::container::{Container, Phase};
 use super::containers::Live;
 use super::error::Result;
 use super::namespace::Owner;
@@ -21,10 +21,20 @@ impl Engine {
                 Phase::Running | Phase::Paused => self.end_left_over(&live)?,
                 // Its removal was broken off: what is half gone is of no use.
                 Phase::Dead => self.remove_or_tell(&live),
+                Phase::Created | Phase::Exited if self.has_no_layer(&document) => {
+                    self.remove_or_tell(&live);
+                }
                 Phase::Created | Phase::Exited => {}
             }
         }
         Ok(())
+    }
+
+    fn has_no_layer(&self, document: &Container) -> bool {
+        matches!(
+            self.store.open_upper(document.upper),
+            Err(nacre_store::Error::NotFound { .. })
+        )
     }
 
     fn end_left_over(&self, live: &Arc<Live>) -> Result<()> {

@@ -8,9 +8,12 @@ use nacre_store::{ChainId, Digest, ImageId};
 
 use super::*;
 
+/// An image's names and its parent.
+type Shelved = (Vec<Reference>, Option<ImageId>);
+
 #[derive(Default)]
 struct Shelf {
-    images: RefCell<BTreeMap<ImageId, (Vec<Reference>, Option<ImageId>)>>,
+    images: RefCell<BTreeMap<ImageId, Shelved>>,
     users: Vec<(ImageId, User)>,
 }
 

@@ -208,7 +208,7 @@ impl Engine {
         if let Err(error) = Shim::open(paths.shim()).and_then(Shim::delete) {
             tracing::warn!(container = %before.id, %error, "cannot clean up after a container");
         }
-        let recorded = live.update(&self.store, |document| {
+        let ended = |document: &mut Container| {
             let state = &mut document.state;
             state.phase = Phase::Exited;
             state.pid = None;
@@ -216,8 +216,11 @@ impl Engine {
             state.oom_killed = exit.oom_killed;
             state.finished = Some(exit.finished_at_ns);
             state.error = trouble;
-        });
-        if let Err(error) = recorded {
+        };
+        if before.host.auto_remove {
+            // It goes in a moment, or at the next start: not worth a synced write.
+            live.note(ended);
+        } else if let Err(error) = live.update(&self.store, ended) {
             tracing::warn!(container = %before.id, %error, "cannot record the end of a container");
         }
         self.execs.forget_container(&before.id);

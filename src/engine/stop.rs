@@ -204,7 +204,28 @@ impl Engine {
                 document.id
             )));
         }
-        live.update(&self.store, |document| document.state.phase = Phase::Dead)?;
+        live.note(|document| document.state.phase = Phase::Dead);
+        if let Err(error) = self.remove_parts(&document) {
+            live.update(&self.store, |document| {
+                document.state.phase = Phase::Dead;
+                document.state.error = error.to_string();
+            })?;
+            return Err(error);
+        }
+        self.containers.forget(&document.id);
+        self.namespace.release(&document.name);
+        self.tell_container("destroy", &document, []);
+        live.waiting.lock().clear();
+        live.tell(|turn| {
+            turn.active = false;
+            turn.gone = true;
+        });
+        Ok(())
+    }
+
+    /// The document goes last: a removal that is broken off by the end of the service is finished by the next one, which
+    /// finds a container without its layer.
+    fn remove_parts(&self, document: &Container) -> Result<()> {
         match self.store.remove_upper(document.upper) {
             Ok(()) | Err(nacre_store::Error::NotFound { .. }) => {}
             Err(error) => return Err(error.into()),
@@ -219,17 +240,9 @@ impl Engine {
             }
             _ => {}
         }
-        self.store
-            .remove_document(DocumentKind::Container, document.id.as_str())?;
-        self.containers.forget(&document.id);
-        self.namespace.release(&document.name);
-        self.tell_container("destroy", &document, []);
-        live.waiting.lock().clear();
-        live.tell(|turn| {
-            turn.active = false;
-            turn.gone = true;
-        });
-        Ok(())
+        Ok(self
+            .store
+            .remove_document(DocumentKind::Container, document.id.as_str())?)
     }
 
     /// Removes containers that have no process.

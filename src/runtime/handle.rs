@@ -85,6 +85,10 @@ impl Shim {
     /// Starts a container's shim, which takes the root and waits; the process itself starts with [`Shim::start`].
     pub fn prepare(launch: Launch) -> Result<Self, ShimError> {
         let dir = StateDir::new(launch.state_dir);
+        if dir.order().exists() {
+            // What an earlier run left: an old end must not be taken for the new one's.
+            Self::open(dir.path())?.delete()?;
+        }
         dir.create().map_err(failed("making", dir.path()))?;
         fs::create_dir_all(dir.rootfs()).map_err(failed("making", &dir.rootfs()))?;
         state_dir::write(&dir.spec(), &launch.spec).map_err(failed("writing", &dir.spec()))?;
@@ -383,11 +387,10 @@ fn read_answer(from: impl Read) -> io::Result<Answer> {
 /// Reads the answer line and not a byte more: what follows is the process's output.
 fn read_answer_exactly(from: &mut impl Read) -> io::Result<Answer> {
     let mut line = Vec::new();
-    for byte in from.take(ANSWER_BYTES_MAX).bytes() {
-        match byte? {
-            b'\n' => break,
-            byte => line.push(byte),
-        }
+    let mut byte = [0];
+    let mut from = from.take(ANSWER_BYTES_MAX);
+    while from.read(&mut byte)? == 1 && byte != *b"\n" {
+        line.extend(byte);
     }
     parse_answer(&line)
 }

@@ -81,8 +81,14 @@ impl<Fd: AsFd> InRoot<Fd> {
     pub(crate) fn make_directory(&self, path: &Path) -> io::Result<()> {
         let mut made = PathBuf::from("/");
         for part in path.components() {
-            let Component::Normal(name) = part else {
-                continue;
+            let name = match part {
+                Component::Normal(name) => name,
+                Component::ParentDir => {
+                    // Above the root is the root.
+                    made.pop();
+                    continue;
+                }
+                _ => continue,
             };
             let above = self.open(&made, OFlags::PATH | OFlags::DIRECTORY)?;
             made.push(name);

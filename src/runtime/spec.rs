@@ -77,7 +77,7 @@ identity!(ExecId);
 pub struct ContainerSpec {
     /// Who it is.
     pub id: ContainerId,
-    /// What `hostname` answers, and `$HOSTNAME`; ignored with the host's network, where the host's name is kept.
+    /// What `hostname` answers, and `$HOSTNAME`; with the host's network docker gives the host's own name here.
     pub hostname: String,
     /// What runs as process 1.
     pub process: ProcessSpec,

@@ -56,6 +56,8 @@ async fn image_routes(call: Call, parts: &[&str]) -> Outcome {
         ("GET", ["images", name @ .., "get"]) => transfers::save_one(call, name.join("/")).await,
         ("POST", ["images", name @ .., "tag"]) => images::tag(call, name.join("/")).await,
         ("POST", ["images", name @ .., "push"]) => transfers::push(call, name.join("/")).await,
+        ("GET", ["images", "search"]) => Err(not_yet("search")),
+        ("POST", ["build"]) => Err(not_yet("build")),
         ("DELETE", ["images", name @ ..]) if !name.is_empty() => {
             images::remove(call, name.join("/")).await
         }
@@ -84,6 +86,14 @@ async fn container_routes(call: Call, parts: &[&str]) -> Outcome {
         ("POST", ["containers", name, "resize"]) => {
             exec::resize_container(call, (*name).to_owned()).await
         }
+        (
+            _,
+            [
+                "containers",
+                _,
+                what @ ("top" | "stats" | "archive" | "update"),
+            ],
+        ) => Err(not_yet(what)),
         ("POST", ["containers", name, verb]) => {
             containers::act(call, (*name).to_owned(), verb).await
         }
@@ -109,6 +119,11 @@ async fn nacre_routes(call: Call, parts: &[&str]) -> Outcome {
         ("GET", ["nacre", "info"]) => nacre::info(&call),
         _ => Err(answer::page_not_found()),
     }
+}
+
+/// What docker does and nacre does not is said, so that nobody looks for a mistake of his own.
+fn not_yet(what: &str) -> crate::engine::Error {
+    crate::engine::Error::unsupported(format!("nacre does not do \"{what}\" yet"))
 }
 
 /// The answer to a verb that has none: 204.

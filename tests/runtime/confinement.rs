@@ -268,3 +268,34 @@ fn no_descriptor_of_ours_is_inside() {
     // 3 is the directory that `ls` reads.
     assert_eq!(output("ls /proc/self/fd | tr '\\n' ' '"), "0 1 2 3 ");
 }
+
+#[test]
+fn a_mount_of_nothing_is_named() {
+    let mut container = Container::new(&["true"]).with(|spec| {
+        spec.mounts.push(MountSpec {
+            target: "/data".into(),
+            source: MountSource::Bind("/nowhere/at/all".into()),
+            access: Access::ReadOnly,
+        });
+    });
+    let error = container.fail();
+    assert_eq!(
+        error.message,
+        "invalid mount config for type \"bind\": bind source path does not exist: /nowhere/at/all"
+    );
+    container.delete();
+}
+
+#[test]
+fn a_mount_that_cannot_be_is_named() {
+    let mut container = Container::new(&["true"]).with(|spec| {
+        spec.mounts.push(MountSpec {
+            target: "/etc/passwd/x".into(),
+            source: MountSource::Bind("/tmp".into()),
+            access: Access::ReadOnly,
+        });
+    });
+    let error = container.fail();
+    assert!(error.message.contains("/etc/passwd/x"), "{}", error.message);
+    container.delete();
+}

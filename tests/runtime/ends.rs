@@ -137,55 +137,66 @@ fn an_unknown_user_is_said_in_dockers_words() {
     container.delete();
 }
 
-/// Prepares and starts a container in a process of its own, which is then killed.
+/// Where the part of a service is played by a process of its own: its directory.
+const PLAYED_IN: &str = "NACRE_TEST_SERVICE_DIR";
+
+/// Not a test by itself: the service that `a_container_outlives_a_killed_service…` kills.
 #[test]
-fn a_container_outlives_the_service_and_its_end_is_known_to_the_next() {
-    let mut container = Container::script("sleep 0.3; echo late; exit 5");
-    // The shim's parent is a process that has ended; only its connections tie it to us.
+fn play_the_service() {
+    let Some(dir) = std::env::var_os(PLAYED_IN) else {
+        return;
+    };
+    let mut container = Container::script("sleep 0.5; echo late; exit 5");
+    std::fs::write(
+        std::path::Path::new(&dir).join("state-dir"),
+        container.state_dir().to_str().unwrap(),
+    )
+    .unwrap();
     container.start();
-    let pid = container.shim().pid().unwrap().unwrap();
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-    let shim_pid: u32 = stat
-        .rsplit_once(") ")
-        .unwrap()
-        .1
-        .split(' ')
-        .nth(1)
-        .unwrap()
-        .parse()
+    std::fs::write(std::path::Path::new(&dir).join("started"), "").unwrap();
+    std::thread::sleep(Duration::from_secs(60));
+}
+
+#[test]
+fn a_container_outlives_a_killed_service_and_its_end_is_known_to_the_next() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut service = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "ends::play_the_service", "--nocapture"])
+        .env(PLAYED_IN, dir.path())
+        .stdout(std::process::Stdio::null())
+        .spawn()
         .unwrap();
-    let shim_stat = std::fs::read_to_string(format!("/proc/{shim_pid}/stat")).unwrap();
-    let mut fields = shim_stat.rsplit_once(") ").unwrap().1.split(' ').skip(1);
-    let parent: u32 = fields.next().unwrap().parse().unwrap();
-    assert_ne!(
-        parent,
-        std::process::id(),
-        "a child would be in the service's way"
-    );
-    let (_, session) = (fields.next(), fields.next().unwrap());
-    assert_ne!(
-        session,
-        std::fs::read_to_string("/proc/self/stat")
-            .unwrap()
-            .split(' ')
-            .nth(5)
-            .unwrap()
-    );
-    container.forget();
-    let shim = container.reopen();
-    assert_eq!(shim.pid().unwrap(), Some(pid));
+    until("it has started", || dir.path().join("started").exists());
+    service.kill().unwrap();
+    service.wait().unwrap();
+    let state_dir = std::fs::read_to_string(dir.path().join("state-dir")).unwrap();
+    let shim = Shim::open(&state_dir).unwrap();
+    assert_eq!(shim.state().unwrap().phase, Phase::Running);
+    let stream = shim.attach(&everything()).unwrap();
+    assert_eq!(read_all(stream, false).0, "late\n");
     assert_eq!(shim.wait().unwrap().code, 5);
-    container.forget();
     // And once more after the end.
-    let shim = container.reopen();
-    assert_eq!(shim.exit().unwrap().unwrap().code, 5);
-    let late = shim.attach(&everything()).unwrap();
+    let again = Shim::open(&state_dir).unwrap();
+    assert_eq!(again.exit().unwrap().unwrap().code, 5);
+    let late = again.attach(&everything()).unwrap();
     assert_eq!(read_all(late, false), (String::new(), String::new()));
-    assert!(
-        std::fs::read_to_string(container.log())
-            .unwrap()
-            .contains("late\\n")
-    );
+    again.delete().unwrap();
+    // What the killed one could not remove.
+    std::fs::remove_dir_all(std::path::Path::new(&state_dir).parent().unwrap()).unwrap();
+}
+
+#[test]
+fn a_shim_is_nobodys_child_and_has_a_session_of_its_own() {
+    let mut container = Container::new(&["sleep", "1000"]);
+    let pid = container.start().pid().unwrap().unwrap();
+    let fields = |pid: &str| -> Vec<String> {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+        let (_, rest) = stat.rsplit_once(") ").unwrap();
+        rest.split(' ').map(str::to_owned).collect()
+    };
+    let shim = fields(&pid.to_string())[1].clone();
+    assert_ne!(fields(&shim)[1], std::process::id().to_string());
+    assert_ne!(fields(&shim)[3], fields("self")[3]);
     container.delete();
 }
 
@@ -271,6 +282,18 @@ fn a_running_container_is_not_deleted() {
     let again = Shim::open(container.state_dir()).unwrap();
     assert!(matches!(again.delete(), Err(ShimError::Running(_))));
     assert_eq!(container.shim().state().unwrap().phase, Phase::Running);
+    container.delete();
+}
+
+#[test]
+fn a_directory_is_used_again_after_the_end_and_not_before() {
+    let mut container = Container::script("exit 3");
+    assert_eq!(container.run().exit.code, 3);
+    container.spec.process.args = vec!["sleep".into(), "1000".into()];
+    container.start();
+    assert_eq!(container.shim().exit().unwrap(), None);
+    let second = Shim::prepare(container.launch());
+    assert!(matches!(second, Err(ShimError::Running(_))), "{second:?}");
     container.delete();
 }
 
@@ -366,6 +389,39 @@ fn true_takes_no_longer_than_it_must() {
         best = best.min(start.elapsed());
         container.delete();
     }
-    eprintln!("true: {best:?} from start to exit");
     assert!(best < Duration::from_millis(100), "{best:?}");
+}
+
+/// A machine without cgroups, for the shim and all that comes of it.
+const WITHOUT_CGROUPS: &str = "#!/bin/bash
+exec unshare --mount --propagation private bash -c \
+'umount -l /sys/fs/cgroup; exec -a nacre-shim \"$@\"' - \"$NACRE\" \"$@\"
+";
+
+#[test]
+fn without_cgroups_containers_run_all_the_same() {
+    let mut container = Container::script("echo alive; sleep 1000");
+    let wrapper = container.root().with_file_name("wrapper");
+    let script = WITHOUT_CGROUPS.replace("$NACRE", env!("CARGO_BIN_EXE_nacre"));
+    std::fs::write(&wrapper, script).unwrap();
+    std::fs::set_permissions(
+        &wrapper,
+        std::os::unix::fs::PermissionsExt::from_mode(0o755),
+    )
+    .unwrap();
+    container.program = wrapper;
+    let shim = container.prepare();
+    let mut stream = shim.attach(&everything()).unwrap();
+    shim.start().unwrap();
+    crate::fixture::read_until(&mut stream, "alive");
+    let error = shim.pause().unwrap_err();
+    assert!(error.to_string().contains("no freezer"), "{error}");
+    assert_eq!(container.cgroups(), Vec::<std::path::PathBuf>::new());
+    let outcome = container.exec(crate::fixture::process(&[
+        "sh",
+        "-c",
+        "ls /sys/fs/cgroup | wc -w; exit 4",
+    ]));
+    assert_eq!((outcome.exit.code, outcome.stdout.as_str()), (4, "0\n"));
+    container.delete();
 }

@@ -136,10 +136,28 @@ fn what_cannot_run_is_said_and_the_container_goes_on() {
     assert_eq!(error.kind, StartErrorKind::NotFound);
     assert_eq!(
         error.message,
-        "OCI runtime exec failed: exec failed: unable to start container process: exec: \"nope\": executable file not found in $PATH"
+        "OCI runtime exec failed: exec failed: unable to start container process: exec: \"nope\": executable file not found in $PATH: unknown"
     );
     shim.delete().unwrap();
     assert_eq!(container.exec(process(&["true"])).exit.code, 0);
+    container.delete();
+}
+
+#[test]
+fn a_paused_container_takes_none() {
+    let mut container = sleeper();
+    container.shim().pause().unwrap();
+    let shim = container.prepare_exec(process(&["true"]));
+    let Err(ShimError::Refused(error)) = shim.start() else {
+        panic!("it started");
+    };
+    assert!(
+        error
+            .message
+            .ends_with(" is paused, unpause the container before exec"),
+        "{error}"
+    );
+    container.shim().resume().unwrap();
     container.delete();
 }
 

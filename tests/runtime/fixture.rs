@@ -38,6 +38,8 @@ pub(crate) struct Outcome {
 pub(crate) struct Container {
     dir: tempfile::TempDir,
     pub(crate) spec: ContainerSpec,
+    /// What is run as its shim.
+    pub(crate) program: PathBuf,
     shim: Option<Shim>,
 }
 
@@ -81,6 +83,7 @@ impl Container {
         Self {
             dir,
             spec,
+            program: env!("CARGO_BIN_EXE_nacre").into(),
             shim: None,
         }
     }
@@ -116,7 +119,7 @@ impl Container {
             spec: self.spec.clone(),
             rootfs,
             log: Some(self.log()),
-            program: Some(env!("CARGO_BIN_EXE_nacre").into()),
+            program: Some(self.program.clone()),
         }
     }
 

@@ -85,8 +85,7 @@ fn without_input_a_process_reads_the_end() {
 
 #[test]
 fn a_terminal_has_a_size_and_changes_it() {
-    let script =
-        "trap 'stty size; exit 3' WINCH; tty; stty size; echo ready; while :; do sleep 0.02; done";
+    let script = "trap 'stty size; exit 3' WINCH; tty; echo by name > /dev/tty; stty size; echo ready; while :; do sleep 0.02; done";
     let mut container = Container::script(script).with(|spec| {
         spec.process.tty = true;
         spec.process.stdin = Stdin::Open;
@@ -99,7 +98,10 @@ fn a_terminal_has_a_size_and_changes_it() {
     let mut stream = shim.attach(&everything()).unwrap();
     shim.start().unwrap();
     let seen = read_until(&mut stream, "ready");
-    assert!(seen.contains("/dev/pts/0\r\n11 33\r\n"), "{seen:?}");
+    assert!(
+        seen.contains("/dev/pts/0\r\nby name\r\n11 33\r\n"),
+        "{seen:?}"
+    );
     shim.resize(ConsoleSize {
         rows: 44,
         columns: 55,

@@ -208,3 +208,45 @@ pub struct ContainersPruneResponse {
     pub containers_deleted: Option<Vec<String>>,
     pub space_reclaimed: u64,
 }
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
+
+    use super::*;
+
+    /// What docker 28.2.2 sends for `create -it --name web -e A=b -v
+    /// /tmp:/data:ro --tmpfs /t --ulimit nofile=10:20 … alpine sh -c 'echo hi'`.
+    const CREATE: &str = include_str!("create-docker-28.json");
+
+    #[test]
+    fn what_docker_sends_is_read_and_written_without_a_difference() {
+        let request: ContainerCreateRequest = serde_json::from_str(CREATE).unwrap();
+        assert_eq!(serde_json::to_string(&request).unwrap(), CREATE.trim_end());
+        assert_eq!(request.config.entrypoint, Some(vec![String::new()]));
+    }
+
+    #[test]
+    fn null_absent_and_empty_are_told_apart_where_they_differ() {
+        let entrypoint = |json: &str| {
+            serde_json::from_str::<ContainerCreateRequest>(json)
+                .unwrap()
+                .config
+                .entrypoint
+        };
+        assert_eq!(entrypoint("{}"), None);
+        assert_eq!(entrypoint(r#"{"Entrypoint":null}"#), None);
+        assert_eq!(entrypoint(r#"{"Entrypoint":[]}"#), Some(vec![]));
+        assert_eq!(
+            entrypoint(r#"{"Entrypoint":"sh"}"#),
+            Some(vec!["sh".to_owned()])
+        );
+    }
+
+    #[test]
+    fn null_is_read_where_a_value_is_expected() {
+        let json = r#"{"Id":"1","Names":null,"Ports":null,"Labels":null,"HostConfig":null,"NetworkSettings":null,"Mounts":null}"#;
+        let summary: ContainerSummary = serde_json::from_str(json).unwrap();
+        assert_eq!(summary.id, "1");
+    }
+}

@@ -7,7 +7,7 @@
 //! | `DELETE /nacre/mounts?target=…\|name=…[&lazy=1]` | | 204 |
 //! | `DELETE /nacre/uppers/{name}` | | 204 |
 //! | `POST /nacre/pull?source=oci:/DIR[:REF]\|docker-archive:/FILE[&platform=os/arch]` | | a progress stream; the last line's aux is a [`PullAux`] |
-//! | `GET /nacre/check[?data=1]` | | [`CheckReport`]; `data=1` hashes every blob again |
+//! | `GET /nacre/check` | | [`CheckReport`] |
 //! | `POST /nacre/shutdown` | | 200, or 409 [`ShutdownRefusal`] |
 //! | `GET /nacre/info` | | [`NacreInfo`] |
 //!
@@ -25,7 +25,8 @@ pub const AUX_REFERENCE: &str = "Reference";
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, rename_all = "PascalCase")]
 pub struct MountRequest {
-    /// A reference or an ID of an image in the store.
+    /// A reference or an ID of an image in the store; empty for a name that
+    /// is kept already.
     pub image: String,
     /// Where to mount: absolute. Absent: the service picks and makes a
     /// directory under `/run/nacre/mnt`.

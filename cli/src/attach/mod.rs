@@ -105,6 +105,8 @@ impl Attachment<'_> {
     /// leaves. The terminal is as it was when this returns, however it does.
     pub(crate) async fn run(&self, hijacked: Hijacked) -> Result<Ended> {
         let framed = hijacked.framed.unwrap_or(!self.tty);
+        // Before the terminal changes: a signal must not end us in between.
+        let signals = Signals::listen()?;
         let (reader, writer) = tokio::io::split(hijacked.stream);
         let raw = if self.tty && self.stdin {
             RawTerminal::enter()?
@@ -119,7 +121,7 @@ impl Attachment<'_> {
             };
             tokio::spawn(forward(stdin::chunks(), writer, Detach::new(keys)))
         });
-        let ended = self.pump(reader, framed, input).await;
+        let ended = self.pump(reader, framed, input, signals).await;
         drop(raw);
         ended
     }
@@ -129,8 +131,8 @@ impl Attachment<'_> {
         mut reader: ReadHalf<TokioIo<Upgraded>>,
         framed: bool,
         input: Option<JoinHandle<Scanned>>,
+        mut signals: Signals,
     ) -> Result<Ended> {
-        let mut signals = Signals::listen()?;
         let mut resized = listen(SignalKind::window_change())?;
         let mut requests: FuturesUnordered<LocalBoxFuture<'_, ()>> = FuturesUnordered::new();
         if self.tty {

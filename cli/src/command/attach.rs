@@ -26,7 +26,7 @@ pub(crate) struct Args {
 
     /// Pass signals on to the container [default: true]
     #[arg(
-        long, value_name = "BOOL", num_args = 0..=1, require_equals = true,
+        long, value_name = "BOOL", action = clap::ArgAction::Set, num_args = 0..=1, require_equals = true,
         default_value = "true", default_missing_value = "true", hide_default_value = true,
         value_parser = boolean
     )]

@@ -31,7 +31,7 @@ pub(crate) struct Args {
 
     /// Hold the container still meanwhile [default: true]
     #[arg(
-        short, long, value_name = "BOOL", num_args = 0..=1, require_equals = true,
+        short, long, value_name = "BOOL", action = clap::ArgAction::Set, num_args = 0..=1, require_equals = true,
         default_value = "true", default_missing_value = "true", hide_default_value = true,
         value_parser = boolean
     )]

@@ -27,7 +27,7 @@ pub(crate) struct Args {
 
     /// Print sizes and times for people [default: true]
     #[arg(
-        short = 'H', long, value_name = "BOOL", num_args = 0..=1, require_equals = true,
+        short = 'H', long, value_name = "BOOL", action = clap::ArgAction::Set, num_args = 0..=1, require_equals = true,
         default_value = "true", default_missing_value = "true", hide_default_value = true,
         value_parser = boolean
     )]
@@ -72,7 +72,7 @@ fn listing(human: bool) -> Listing {
         "{{.CreatedAt}}"
     };
     Listing {
-        type_name: "*formatter.historyContext",
+        type_name: "*image.historyContext",
         headings: &[
             ("ID", "IMAGE"),
             ("CreatedSince", "CREATED"),

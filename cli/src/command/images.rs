@@ -49,25 +49,31 @@ pub(crate) struct Args {
 
 /// What is taken for a sub-command when no image is called so.
 const SUBCOMMANDS: [&str; 12] = [
-    "build", "history", "import", "inspect", "list", "load", "ls", "prune", "pull", "push", "rm",
-    "save",
+    "history", "import", "inspect", "list", "load", "ls", "prune", "pull", "push", "rm", "save",
+    "tag",
 ];
 
-/// `nacre images ls` lists the images that are called "ls".
-pub(crate) fn explain_misspelling(args: &Args) {
-    if let Some(word) = &args.repository
-        && SUBCOMMANDS.contains(&word.as_str())
-    {
+/// By which name the command was called.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Called {
+    Images,
+    ImageLs,
+}
+
+/// `nacre images ls` lists the images that are called "ls"; seldom is that
+/// what was meant.
+fn explain_misspelling(word: &str) {
+    if SUBCOMMANDS.contains(&word) {
         err(&format!(
-            "images called \"{word}\" are listed; did you mean \"nacre image {word}\"?\n"
+            "\nNo images found matching \"{word}\": did you mean \"nacre image {word}\"?\n"
         ));
     }
 }
 
 /// Lists images.
-pub(crate) async fn run(session: &Session, args: Args) -> Result<()> {
+pub(crate) async fn run(session: &Session, args: Args, called: Called) -> Result<()> {
     let mut filters = args.filters;
-    filters.extend(args.repository.map(|value| Filter {
+    filters.extend(args.repository.clone().map(|value| Filter {
         key: "reference".to_owned(),
         value,
     }));
@@ -85,7 +91,14 @@ pub(crate) async fn run(session: &Session, args: Args) -> Result<()> {
         .iter()
         .flat_map(|image| rows(image, with_digests, args.no_trunc, now))
         .collect();
-    listing.print(&format, rows)
+    listing.print(&format, rows)?;
+    if let Some(word) = &args.repository
+        && images.is_empty()
+        && called == Called::Images
+    {
+        explain_misspelling(word);
+    }
+    Ok(())
 }
 
 fn listing(digests: bool) -> Listing {

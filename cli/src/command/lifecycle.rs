@@ -146,8 +146,13 @@ pub(crate) async fn rename(session: &Session, args: RenameArgs) -> Result<()> {
         return Err(Error::said("Error: Neither old nor new names may be empty"));
     }
     let route = Route::docker(&["containers", old, "rename"]).with("name", new);
-    session.client.done(Call::post(route)).await?;
-    Ok(())
+    match session.client.done(Call::post(route)).await {
+        Ok(_) => Ok(()),
+        Err(error) => Err(Error::Several(vec![
+            error,
+            Error::said(format!("Error: failed to rename container named {old}")),
+        ])),
+    }
 }
 
 /// The arguments of `wait`.

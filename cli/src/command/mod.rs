@@ -177,7 +177,7 @@ pub(crate) enum ContainerCommand {
 /// The commands about the store and the service.
 #[derive(Subcommand)]
 pub(crate) enum SystemCommand {
-    /// Check the store: every reference, every count, and with --data every byte
+    /// Check the store: every reference, every count, every byte
     Check(system::CheckArgs),
     /// Show what takes how much space
     Df(system::DfArgs),
@@ -196,10 +196,7 @@ impl Command {
     pub(crate) async fn run(self, session: &Session) -> Result<()> {
         match self {
             Self::Pull(args) => pull::run(session, args).await,
-            Self::Images(args) => {
-                images::explain_misspelling(&args);
-                images::run(session, args).await
-            }
+            Self::Images(args) => images::run(session, args, images::Called::Images).await,
             Self::Mount(args) => mount::run(session, args).await,
             Self::Umount(args) => mount::unmount(session, args).await,
             Self::Run(args) => run::run(session, args).await,
@@ -243,7 +240,7 @@ impl ImageCommand {
             Self::Import(args) => archive::import(session, args).await,
             Self::Inspect(args) => inspect::images(session, args).await,
             Self::Load(args) => archive::load(session, args).await,
-            Self::Ls(args) => images::run(session, args).await,
+            Self::Ls(args) => images::run(session, args, images::Called::ImageLs).await,
             Self::Prune(args) => image_edit::prune(session, args).await,
             Self::Pull(args) => pull::run(session, args).await,
             Self::Push(args) => push::run(session, args).await,

@@ -15,10 +15,11 @@ use crate::settings::absolute;
 /// The flags of `mount`.
 #[derive(clap::Args)]
 #[command(
-    override_usage = "[OPTIONS] [IMAGE [DIR]]",
+    override_usage = "[OPTIONS] [IMAGE] [DIR]",
     after_help = "Examples:
   nacre mount debian /mnt/a                   writable; changes are kept under a name
-  nacre mount --name work debian /mnt/a       under this name; mounted again later with its changes
+  nacre mount --name work debian /mnt/a       kept under this name
+  nacre mount --name work /mnt/b              the same changes again, later or elsewhere
   nacre mount --read-only debian              at a directory of nacre's choice, which is printed
   nacre mount                                 list the mounts"
 )]
@@ -56,11 +57,20 @@ pub(crate) struct Args {
 
 /// Mounts, or lists the mounts.
 pub(crate) async fn run(session: &Session, args: Args) -> Result<()> {
-    let Some(image) = args.image else {
-        return list(session, args.format.as_deref(), args.quiet, args.no_trunc).await;
+    let (image, dir) = match (args.image, args.dir) {
+        (None, _) if args.name.is_none() => {
+            return list(session, args.format.as_deref(), args.quiet, args.no_trunc).await;
+        }
+        // A name that is kept knows its image; no image is called like a path.
+        (Some(dir), None) if args.name.is_some() && dir.starts_with(['/', '.']) => {
+            (String::new(), Some(PathBuf::from(dir)))
+        }
+        (image, dir) => (image.unwrap_or_default(), dir),
     };
-    let target = args.dir.as_deref().map(target_of).transpose()?;
-    ensure(session, &image, args.platform.as_deref()).await?;
+    let target = dir.as_deref().map(target_of).transpose()?;
+    if !image.is_empty() {
+        ensure(session, &image, args.platform.as_deref()).await?;
+    }
     let request = MountRequest {
         image,
         target: target.clone(),
@@ -169,8 +179,8 @@ pub(crate) async fn unmount(session: &Session, args: UnmountArgs) -> Result<()> 
         let mount = find(&known, word);
         let route = Route::nacre(&["mounts"]);
         let route = match mount {
-            Some(mount) if !mount.target.is_empty() => route.with("target", &mount.target),
-            Some(mount) => route.with("name", &mount.name),
+            Some(mount) if mount.name == word => route.with("name", word),
+            Some(mount) => route.with("target", &mount.target),
             None if word.contains('/') => route.with("target", &absolute_word(word)?),
             None => route.with("name", word),
         }

@@ -8,8 +8,8 @@ use crate::client::Route;
 use crate::draw::go_quote::quote;
 use crate::draw::listing::{Fields, Format, Listing};
 use crate::draw::ports::ports;
-use crate::draw::{age, ellipsis, short_id, size};
-use crate::error::Result;
+use crate::draw::{age, ellipsis, err, short_id, size};
+use crate::error::{Error, Result};
 use crate::format::Value;
 use crate::session::Session;
 
@@ -66,6 +66,9 @@ pub(crate) async fn run(session: &Session, args: Args) -> Result<()> {
     let listing = listing(args.size);
     // docker's -q wins over a format here, unlike in images.
     let format = if args.quiet {
+        if args.format.is_some() {
+            err("WARNING: Ignoring custom format, because both --format and --quiet are set.\n");
+        }
         listing.format(None, true)
     } else {
         listing.format(args.format.as_deref(), false)
@@ -88,7 +91,13 @@ pub(crate) async fn run(session: &Session, args: Args) -> Result<()> {
         .iter()
         .map(|container| row(container, args.no_trunc, now))
         .collect();
-    listing.print(&format, rows)
+    listing.print(&format, rows).map_err(|error| match error {
+        // docker runs the template once beforehand here, and says it so.
+        Error::Template(error) if !error.is_syntax() => {
+            Error::said(format!("failed to execute template: {error}"))
+        }
+        other => other,
+    })
 }
 
 fn listing(with_size: bool) -> Listing {

@@ -39,7 +39,7 @@ pub(crate) struct RunArgs {
 
     /// Pass signals on to the command [default: true]
     #[arg(
-        long, value_name = "BOOL", num_args = 0..=1, require_equals = true,
+        long, value_name = "BOOL", action = clap::ArgAction::Set, num_args = 0..=1, require_equals = true,
         default_value = "true", default_missing_value = "true", hide_default_value = true,
         value_parser = boolean
     )]
@@ -82,9 +82,8 @@ pub(crate) async fn create(session: &Session, args: CreateArgs) -> Result<()> {
         .options
         .request(&args.words, false)
         .map_err(|error| before_start("create", error))?;
-    let id = make(session, &args.options, &request)
-        .await
-        .map_err(|error| before_start("create", error))?;
+    // Unlike run, create leaves the service's errors as they are.
+    let id = make(session, &args.options, &request).await?;
     out(&format!("{id}\n"))
 }
 
@@ -195,7 +194,8 @@ async fn make(
         fetch(session, image, platform, options.quiet).await?;
     }
     let created = match post(session, options, request).await {
-        Err(error) if policy == PullPolicy::Missing && lacks_image(&error) => {
+        // Also an image of another platform is not found.
+        Err(error) if policy == PullPolicy::Missing && error.is_not_found() => {
             missing(session, image, platform, options.quiet).await?;
             post(session, options, request).await?
         }
@@ -205,11 +205,6 @@ async fn make(
         err(&format!("WARNING: {warning}\n"));
     }
     Ok(created.id)
-}
-
-fn lacks_image(error: &Error) -> bool {
-    matches!(error, Error::Api { status: 404, message }
-        if message.to_lowercase().contains("no such image"))
 }
 
 async fn post(

@@ -192,15 +192,11 @@ fn print_by(format: &str, json: &Json) -> Result<()> {
     override_usage = "[OPTIONS]",
     after_help = "Examples:
   nacre system check
-  nacre system check --data                   also reads every byte and hashes it again
 
+It reads every byte that is stored, and hashes it again.
 The exit code is 0 if the store is sound and 1 if it is not."
 )]
 pub(crate) struct CheckArgs {
-    /// Hash the content of every blob and archive again
-    #[arg(long)]
-    data: bool,
-
     /// Print only what is wrong
     #[arg(short, long)]
     quiet: bool,
@@ -209,8 +205,10 @@ pub(crate) struct CheckArgs {
 /// Checks the store.
 pub(crate) async fn check(session: &Session, args: CheckArgs) -> Result<()> {
     let wheel = spinner("checking the store");
-    let route = Route::nacre(&["check"]).flag("data", args.data);
-    let report = session.client.get::<CheckReport>(route).await;
+    let report = session
+        .client
+        .get::<CheckReport>(Route::nacre(&["check"]))
+        .await;
     wheel.finish_and_clear();
     let report = report?;
     if !args.quiet {

@@ -45,7 +45,7 @@ impl Display {
             Place::Stdout => std::io::stdout().is_terminal(),
             Place::Stderr => std::io::stderr().is_terminal(),
             Place::Nowhere => false,
-        };
+        } && can_move_cursor();
         Self {
             place,
             bars: terminal.then(|| Bars::new(place)),
@@ -153,6 +153,11 @@ impl Bars {
         drop(newline);
         self.multi = MultiProgress::with_draw_target(target(self.place));
     }
+}
+
+/// Says whether the terminal is more than a printer.
+fn can_move_cursor() -> bool {
+    std::env::var("TERM").is_ok_and(|kind| !kind.is_empty() && kind != "dumb")
 }
 
 const BAR_TEMPLATE: &str =

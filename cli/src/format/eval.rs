@@ -1,7 +1,5 @@
 //! Runs a parsed template over a value.
 
-use std::rc::Rc;
-
 use super::builtins;
 use super::parser::{Branch, Command, Node, Operand, OperandKind, Pipe, Place, Tree};
 use super::{Functions, MissingKey, TemplateError, Value};
@@ -203,23 +201,32 @@ impl Run<'_> {
             let value = self.function(name, rest, command, dot, piped)?;
             return self.fields(value, &first.fields, &first.place);
         }
-        let takes_arguments = !rest.is_empty() || piped.is_some();
-        if takes_arguments && let Some(method) = self.method(first, dot)? {
-            let mut arguments = self.arguments(rest, dot)?;
-            arguments.extend(piped);
-            return method(&arguments).map_err(|message| {
-                let name = first.fields.last().map_or("", String::as_str);
-                fail(&command.place, format!("error calling {name}: {message}"))
-            });
+        let count = rest.len() + usize::from(piped.is_some());
+        if count == 0 {
+            return self.operand(first, dot);
         }
-        if takes_arguments {
-            let message = match first.fields.last() {
-                Some(name) => format!("{name} is not a method but has arguments"),
-                None => format!("can't give argument to non-function {}", first.place.text),
-            };
+        let Some(name) = first.fields.last() else {
+            let message = format!("can't give argument to non-function {}", first.place.text);
             return Err(fail(&first.place, message));
+        };
+        match self.field_of_row(first, dot)? {
+            Some(Value::Method(method)) => {
+                let mut arguments = self.arguments(rest, dot)?;
+                arguments.extend(piped);
+                method(&arguments).map_err(|message| {
+                    fail(&command.place, format!("error calling {name}: {message}"))
+                })
+            }
+            // The fields of docker's rows are methods without arguments.
+            Some(_) => Err(fail(
+                &first.place,
+                format!("wrong number of args for {name}: want 0 got {count}"),
+            )),
+            None => Err(fail(
+                &first.place,
+                format!("{name} is not a method but has arguments"),
+            )),
         }
-        self.operand(first, dot)
     }
 
     fn arguments(&mut self, operands: &[Operand], dot: &Value) -> Done<Vec<Value>> {
@@ -275,19 +282,17 @@ impl Run<'_> {
         })
     }
 
-    /// The method that an operand names, if it names one.
-    fn method(&mut self, operand: &Operand, dot: &Value) -> Done<Option<super::value::Method>> {
+    /// The field of a row that an operand names, if it names one.
+    fn field_of_row(&mut self, operand: &Operand, dot: &Value) -> Done<Option<Value>> {
         let Some((last, before)) = operand.fields.split_last() else {
             return Ok(None);
         };
         let start = self.start(operand, dot)?;
         let owner = self.fields(start, before, &operand.place)?;
-        if let Value::Row { fields, .. } = &owner
-            && let Some((_, Value::Method(method))) = fields.iter().find(|(name, _)| name == last)
-        {
-            return Ok(Some(Rc::clone(method)));
+        match &owner {
+            Value::Row { .. } => self.field(&owner, last, &operand.place).map(Some),
+            _ => Ok(None),
         }
-        Ok(None)
     }
 
     fn operand(&mut self, operand: &Operand, dot: &Value) -> Done<Value> {

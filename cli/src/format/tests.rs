@@ -189,7 +189,7 @@ fn a_row_knows_its_fields_and_methods() {
     );
     assert_eq!(
         run("{{.Tag 1}}").unwrap_err().to_string(),
-        "template: :1:2: executing \"\" at <.Tag>: Tag is not a method but has arguments"
+        "template: :1:2: executing \"\" at <.Tag>: wrong number of args for Tag: want 0 got 1"
     );
 }
 

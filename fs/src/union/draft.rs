@@ -25,19 +25,33 @@ impl<'a> Draft<'a> {
         }
     }
 
-    /// Returns the record of `ino` to be changed; the batch will hold it whole. What a user changes is no longer the runtime's.
+    /// Returns the record of `ino` to be changed; the batch will hold it whole. What a user changes is no longer the
+    /// runtime's, nor are the directories on the way to it.
     pub(super) fn inode(&mut self, ino: Ino) -> Result<&mut Inode, Errno> {
-        use std::collections::btree_map::Entry;
-        match self.inodes.entry(ino) {
-            Entry::Occupied(there) => Ok(there.into_mut()),
-            Entry::Vacant(place) => {
-                let mut inode = (*getattr::inode(self.layers, ino)?).clone();
-                if self.ctx.origin == Origin::User {
-                    inode.init = false;
-                }
-                Ok(place.insert(inode))
-            }
+        let mut at = Some(ino);
+        while let Some(next) = at {
+            at = self
+                .load(next)?
+                .filter(|above| !self.inodes.contains_key(above));
         }
+        self.inodes.get_mut(&ino).ok_or(Errno::Io)
+    }
+
+    /// Loads a record; returns the directory above if that belongs to the runtime no longer either.
+    fn load(&mut self, ino: Ino) -> Result<Option<Ino>, Errno> {
+        if self.inodes.contains_key(&ino) {
+            return Ok(None);
+        }
+        let mut inode = (*getattr::inode(self.layers, ino)?).clone();
+        let claimed = inode.init && self.ctx.origin == Origin::User;
+        inode.init &= !claimed;
+        let above = inode.links.first().map(|link| link.parent);
+        let taken = match above {
+            Some(above) if claimed => getattr::inode(self.layers, above)?.init,
+            _ => false,
+        };
+        self.inodes.insert(ino, inode);
+        Ok(above.filter(|_| taken))
     }
 
     /// Adds a new inode.

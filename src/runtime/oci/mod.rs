@@ -6,7 +6,7 @@
 
 pub(crate) mod capabilities;
 mod mounts;
-pub(crate) mod seccomp;
+mod seccomp;
 
 use std::path::{Path, PathBuf};
 
@@ -14,7 +14,7 @@ use libcontainer::oci_spec::OciSpecError;
 use libcontainer::oci_spec::runtime::{
     BoxBuilder, Capability, Linux, LinuxBuilder, LinuxDeviceCgroup, LinuxDeviceCgroupBuilder,
     LinuxDeviceType, LinuxNamespace, LinuxNamespaceBuilder, LinuxNamespaceType,
-    LinuxResourcesBuilder, LinuxSeccomp, PosixRlimit, PosixRlimitBuilder, PosixRlimitType, Process,
+    LinuxResourcesBuilder, PosixRlimit, PosixRlimitBuilder, PosixRlimitType, Process,
     ProcessBuilder, RootBuilder, Spec, SpecBuilder, UserBuilder,
 };
 
@@ -43,7 +43,7 @@ pub(crate) struct Confinement {
     /// Bounding, effective and permitted set.
     pub(crate) capabilities: Vec<Capability>,
     /// The filter, if any.
-    pub(crate) seccomp: Option<LinuxSeccomp>,
+    pub(crate) seccomp: Option<Vec<libc::sock_filter>>,
     /// Whether the cgroup mount shall be made read-only: libcontainer leaves those of the first version writable, and who
     /// writes there opens all devices to himself.
     pub(crate) seals_cgroups: bool,
@@ -62,9 +62,7 @@ pub(crate) fn cgroups_path(id: &ContainerId) -> PathBuf {
 pub(crate) fn confinement(security: &Security, host: &Host) -> Result<Confinement, StartError> {
     let capabilities = capabilities::granted(security, &host.capabilities).map_err(bad_request)?;
     let seccomp = match security.seccomp {
-        Seccomp::Default if !security.privileged => {
-            Some(seccomp::default_profile(&capabilities).map_err(invalid)?)
-        }
+        Seccomp::Default if !security.privileged => Some(seccomp::filter(&capabilities)),
         _ => None,
     };
     Ok(Confinement {

@@ -102,6 +102,16 @@ pub(super) enum Freezer {
     Thawed,
 }
 
+/// Whether the container is frozen; a process that joins it then stands still before it can say so.
+pub(super) fn is_frozen(id: &ContainerId) -> bool {
+    own(id).iter().any(|dir| {
+        let first = fs::read_to_string(dir.join("freezer.state"))
+            .is_ok_and(|state| state.trim() != "THAWED");
+        first
+            || fs::read_to_string(dir.join("cgroup.freeze")).is_ok_and(|state| state.trim() == "1")
+    })
+}
+
 /// Freezes or thaws a container and waits until it is so.
 pub(super) fn freeze(id: &ContainerId, wanted: Freezer) -> io::Result<()> {
     let own = own(id);
@@ -201,7 +211,7 @@ fn in_table(table: &str) -> Vec<PathBuf> {
                 let is_kind = source.next()? == kind && Path::new(place).starts_with(ROOT);
                 // A named hierarchy has no controller; it is systemd's, and libcontainer leaves it alone too.
                 let is_named = source
-                    .last()?
+                    .next_back()?
                     .split(',')
                     .any(|option| option.starts_with("name="));
                 (is_kind && !is_named).then(|| PathBuf::from(place))

@@ -7,7 +7,10 @@
 //! client    one connection: its request, then its bytes
 //! detach    the keys that end an attach
 //! start     from a specification to a running process
+//! machine   what of the machine the configuration depends on
+//! complaints  libcontainer's own words for what failed
 //! payload   the last steps inside the container: directory, filter, capabilities, program
+//! process   what can be done to it, and how it ended
 //! stdio     pipes or terminal
 //! json_log  docker's log file
 //! cgroup    finding, freezing and removing a container's cgroups; doing without
@@ -16,10 +19,13 @@
 
 pub(crate) mod cgroup;
 mod client;
+mod complaints;
 mod detach;
 mod json_log;
+mod machine;
 mod network;
 mod payload;
+mod process;
 mod serve;
 mod start;
 mod stdio;

@@ -8,19 +8,19 @@ use std::ffi::CString;
 use std::io::{self, PipeWriter, Write};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::sync::Arc;
 
 use libcontainer::capabilities::drop_privileges;
 use libcontainer::oci_spec::runtime::{
     Capability, LinuxCapabilities, LinuxCapabilitiesBuilder, Spec,
 };
-use libcontainer::seccomp::initialize_seccomp;
 use libcontainer::syscall::syscall::create_syscall;
 use libcontainer::workload::{
     Executor, ExecutorError, ExecutorSetEnvsError, ExecutorValidationError,
 };
 
 use crate::runtime::exec_path;
-use crate::runtime::oci::{Confinement, seccomp};
+use crate::runtime::oci::Confinement;
 use crate::runtime::rootfs::{Kind, RootFs, Stat};
 use crate::runtime::wire::{StartError, StartErrorKind};
 use crate::sys;
@@ -37,7 +37,7 @@ pub(super) struct Payload {
     /// Its variables, in order; libcontainer would shuffle them.
     pub(super) env: Vec<String>,
     /// Where an error goes, whole.
-    pub(super) report: Rc<PipeWriter>,
+    pub(super) report: Arc<PipeWriter>,
     /// The program, once found.
     pub(super) program: Rc<OnceCell<PathBuf>>,
 }
@@ -52,9 +52,9 @@ impl Executor for Payload {
             }
             Err(error) => {
                 let message = error.message.clone();
-                serde_json::to_vec(&error)
+                serde_json::to_string(&error)
                     .map_err(io::Error::from)
-                    .and_then(|text| (&*self.report).write_all(&text))
+                    .and_then(|line| writeln!(&*self.report, "{line}"))
                     .unwrap_or_default();
                 Err(ExecutorValidationError::ArgValidationError(message))
             }
@@ -105,12 +105,8 @@ impl Payload {
             })?;
         }
         if let Some(filter) = &self.confinement.seccomp {
-            initialize_seccomp(filter)
+            sys::filter_calls(filter)
                 .map_err(|error| StartError::other(format!("seccomp: {error}")))?;
-            if let Some(last) = seccomp::last_known_call() {
-                sys::answer_enosys_above(last)
-                    .map_err(|error| StartError::other(format!("seccomp: {error}")))?;
-            }
         }
         let capabilities = self.capabilities()?;
         drop_privileges(&capabilities, create_syscall().as_ref())

@@ -3,25 +3,24 @@
 //! Never waits anywhere but in `poll`, save while the container is created.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixListener;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{Pid, PidfdFlags, WaitOptions, pidfd_open, waitpid};
 
 use super::cgroup::{self, Freezer};
 use super::client::{Client, Heard};
 use super::json_log::JsonLog;
 use super::now_ns;
+use super::process::Process;
 use super::start::Job;
-use super::stdio::{Output, Read, Streams};
+use super::stdio::{Output, Read};
 use crate::runtime::spec::{ConsoleSize, Stdin};
 use crate::runtime::state_dir::{self, StateDir};
 use crate::runtime::wire::{
     Answer, AttachRequest, Exit, Phase, Request, StartError, StartErrorKind, State, Whom,
 };
-use crate::sys;
 
 /// How much input is kept for a process that does not read; then its clients wait.
 const INPUT_BYTES_MAX: usize = 64 << 10;
@@ -65,12 +64,7 @@ enum Life {
     /// Not started.
     Prepared { since: Instant },
     /// Started.
-    Running {
-        pid: i32,
-        process: OwnedFd,
-        streams: Streams,
-        paused: bool,
-    },
+    Running(Process),
     /// Ended, or never came to be.
     Over,
 }
@@ -130,13 +124,13 @@ impl Serve {
                 let met = self.clients.iter().any(Client::stays);
                 !met && (self.was_met || since.elapsed() > FIRST_CLIENT)
             }
-            Life::Running { .. } => false,
+            Life::Running(_) => false,
             Life::Over => self.clients.is_empty(),
         }
     }
 
     fn takes_input(&self) -> bool {
-        matches!(self.life, Life::Running { .. }) && self.input.len() < INPUT_BYTES_MAX
+        matches!(self.life, Life::Running(_)) && self.input.len() < INPUT_BYTES_MAX
     }
 
     /// Waits until something can be done.
@@ -145,20 +139,15 @@ impl Serve {
         if let Some(listener) = &self.listener {
             asked.push((Ready::Listener, listener.as_fd(), PollFlags::IN));
         }
-        if let Life::Running {
-            process, streams, ..
-        } = &self.life
-        {
-            asked.push((Ready::Process, process.as_fd(), PollFlags::IN));
+        if let Life::Running(process) = &self.life {
+            asked.push((Ready::Process, process.end_fd(), PollFlags::IN));
             // While somebody's backlog is full the output stays where it is.
             if !self.clients.iter().any(Client::is_full) {
-                asked.extend(
-                    streams
-                        .outputs()
-                        .map(|(from, fd)| (Ready::Output(from), fd, PollFlags::IN)),
-                );
+                let outputs = process.streams.outputs();
+                asked.extend(outputs.map(|(from, fd)| (Ready::Output(from), fd, PollFlags::IN)));
             }
-            if let Some(fd) = streams.input().filter(|_| !self.input.is_empty()) {
+            let input = process.streams.input().filter(|_| !self.input.is_empty());
+            if let Some(fd) = input {
                 asked.push((Ready::Input, fd, PollFlags::OUT));
             }
         }
@@ -279,8 +268,8 @@ impl Serve {
             }
             Request::Resize { rows, columns } => self.resize(ConsoleSize { rows, columns }),
             Request::Signal { signal, whom } => self.signal(signal, whom),
-            Request::Pause => self.pause(Freezer::Frozen),
-            Request::Resume => self.pause(Freezer::Thawed),
+            Request::Pause => self.freeze(Freezer::Frozen),
+            Request::Resume => self.freeze(Freezer::Thawed),
             Request::State => Ok(()),
         };
         self.was_met |= stays;
@@ -298,17 +287,19 @@ impl Serve {
     }
 
     fn state(&self) -> State {
-        let (phase, pid) = match &self.life {
-            Life::Prepared { .. } => (Phase::Prepared, None),
-            Life::Running {
-                pid, paused: false, ..
-            } => (Phase::Running, Some(*pid)),
-            Life::Running {
-                pid, paused: true, ..
-            } => (Phase::Paused, Some(*pid)),
-            Life::Over => (Phase::Exited, None),
-        };
-        State { phase, pid }
+        let without = |phase| State { phase, pid: None };
+        match &self.life {
+            Life::Prepared { .. } => without(Phase::Prepared),
+            Life::Running(process) => process.state(),
+            Life::Over => without(Phase::Exited),
+        }
+    }
+
+    fn process(&mut self) -> Result<(&mut Process, &Job), StartError> {
+        match &mut self.life {
+            Life::Running(process) => Ok((process, &self.job)),
+            _ => Err(StartError::other("the process is not running")),
+        }
     }
 
     fn attach(&mut self, index: usize, wanted: AttachRequest) {
@@ -322,15 +313,17 @@ impl Serve {
         if !matches!(self.life, Life::Prepared { .. }) {
             return Err(StartError::other("it was started before"));
         }
-        match self.job.start(&self.dir).and_then(running) {
-            Ok(life) => {
-                self.life = life;
+        match self.job.start(&self.dir).and_then(Process::hold) {
+            Ok(process) => {
+                self.life = Life::Running(process);
                 // The process must go before us if memory runs out; where we may not say so, it is as it was.
                 std::fs::write("/proc/self/oom_score_adj", "-999").unwrap_or_default();
-                match self.size {
-                    Some(size) => self.resize(size),
-                    None => Ok(()),
-                }
+                // It runs; that its terminal takes no size is no reason to say it does not.
+                self.size
+                    .map(|size| self.resize(size))
+                    .transpose()
+                    .unwrap_or_default();
+                Ok(())
             }
             Err(error) => {
                 self.life = Life::Over;
@@ -353,51 +346,29 @@ impl Serve {
 
     fn resize(&mut self, size: ConsoleSize) -> Result<(), StartError> {
         self.size = Some(size);
-        match &self.life {
-            Life::Running { streams, .. } => streams
-                .resize(size)
-                .map_err(|error| StartError::other(format!("resizing the terminal: {error}"))),
-            Life::Prepared { .. } | Life::Over => Ok(()),
-        }
+        let Ok((process, _)) = self.process() else {
+            return Ok(());
+        };
+        let resized = process.streams.resize(size);
+        resized.map_err(|error| StartError::other(format!("resizing the terminal: {error}")))
     }
 
     fn signal(&mut self, number: i32, whom: Whom) -> Result<(), StartError> {
-        let Life::Running {
-            process, paused, ..
-        } = &self.life
-        else {
-            return Err(not_running());
-        };
-        let all_reached = whom == Whom::All && cgroup::signal_all(self.job.container(), number);
-        if !all_reached {
-            sys::signal_process(process.as_fd(), number)
-                .map_err(|error| StartError::other(format!("sending signal {number}: {error}")))?;
-        }
-        // A frozen process cannot die.
-        if *paused && number == libc::SIGKILL {
-            self.pause(Freezer::Thawed)?;
-        }
-        Ok(())
+        let (process, job) = self.process()?;
+        process.signal(number, whom, job)
     }
 
-    fn pause(&mut self, wanted: Freezer) -> Result<(), StartError> {
-        let Life::Running { paused, .. } = &mut self.life else {
-            return Err(not_running());
-        };
-        if !self.job.is_container() {
-            return Err(StartError::other("only a whole container can be paused"));
-        }
-        cgroup::freeze(self.job.container(), wanted)
-            .map_err(|error| StartError::other(error.to_string()))?;
-        *paused = wanted == Freezer::Frozen;
-        Ok(())
+    fn freeze(&mut self, wanted: Freezer) -> Result<(), StartError> {
+        let (process, job) = self.process()?;
+        process.freeze(wanted, job)
     }
 
     /// Takes output once and gives it to the log and the attached.
     fn pass_output(&mut self, from: Output) -> Read {
-        let Life::Running { streams, .. } = &mut self.life else {
+        let Life::Running(process) = &mut self.life else {
             return Read::End;
         };
+        let streams = &mut process.streams;
         let mut buffer = [0; READ_BYTES];
         let read = streams.read(from, &mut buffer);
         let terminal = streams.is_terminal();
@@ -415,7 +386,7 @@ impl Serve {
 
     /// Gives the process what input it takes.
     fn pass_input(&mut self) {
-        let Life::Running { streams, .. } = &mut self.life else {
+        let Life::Running(Process { streams, .. }) = &mut self.life else {
             return;
         };
         let Some(fd) = streams.input() else {
@@ -443,19 +414,10 @@ impl Serve {
 
     /// The process has ended: takes the rest of its output, cleans up, writes the exit, and then tells everybody.
     fn end(&mut self) -> io::Result<()> {
-        let Life::Running { pid, .. } = &self.life else {
+        let Life::Running(process) = &self.life else {
             return Ok(());
         };
-        let Some(ended) = Pid::from_raw(*pid) else {
-            return Ok(());
-        };
-        let Some((_, status)) = waitpid(Some(ended), WaitOptions::NOHANG)? else {
-            return Ok(());
-        };
-        let by_signal = status
-            .terminating_signal()
-            .map(|signal| signal.saturating_add(128));
-        let Some(code) = status.exit_status().or(by_signal) else {
+        let Some(code) = process.reap()? else {
             return Ok(());
         };
         let finished_at_ns = now_ns();
@@ -499,7 +461,7 @@ impl Serve {
 
     /// A terminal's output goes through the kernel's background work.
     fn terminal_has_more(&self) -> bool {
-        let Life::Running { streams, .. } = &self.life else {
+        let Life::Running(Process { streams, .. }) = &self.life else {
             return false;
         };
         if !streams.is_terminal() {
@@ -519,21 +481,4 @@ impl Serve {
         self.listener = None;
         self.clients.iter_mut().for_each(Client::part);
     }
-}
-
-fn running(started: super::start::Started) -> Result<Life, StartError> {
-    let process = Pid::from_raw(started.pid)
-        .ok_or(rustix::io::Errno::SRCH)
-        .and_then(|pid| pidfd_open(pid, PidfdFlags::empty()))
-        .map_err(|error| StartError::other(format!("holding process {}: {error}", started.pid)))?;
-    Ok(Life::Running {
-        pid: started.pid,
-        process,
-        streams: started.streams,
-        paused: false,
-    })
-}
-
-fn not_running() -> StartError {
-    StartError::other("the process is not running")
 }

@@ -8,23 +8,23 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use libcontainer::container::Container;
 use libcontainer::container::builder::ContainerBuilder;
-use libcontainer::oci_spec::runtime::{Capability, PosixRlimitType};
 use libcontainer::syscall::syscall::SyscallType;
 use nix::sched::{CloneFlags, setns, unshare};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::mount::{MountPropagationFlags, MoveMountFlags, mount_change, move_mount};
-use rustix::process::{Resource, getrlimit};
 
+use super::machine::{hard_limit, host, our_capabilities};
 use super::payload::Payload;
 use super::stdio::{self, Streams};
-use super::{Running, cgroup, network};
+use super::{Running, cgroup, complaints};
 use crate::runtime::oci::{self, Host};
 use crate::runtime::rootfs::InRoot;
-use crate::runtime::spec::{ContainerId, ContainerSpec, ExecSpec, ProcessSpec};
+use crate::runtime::spec::{ContainerId, ContainerSpec, ExecSpec, MountSource, ProcessSpec};
 use crate::runtime::state_dir::{self, StateDir};
 use crate::runtime::user::{self, Identity};
 use crate::runtime::wire::{StartError, StartErrorKind};
@@ -104,7 +104,7 @@ impl Job {
             ),
             Self::Exec { .. } => {
                 format!(
-                    "OCI runtime exec failed: exec failed: unable to start container process: {message}"
+                    "OCI runtime exec failed: exec failed: unable to start container process: {message}: unknown"
                 )
             }
         };
@@ -150,6 +150,7 @@ fn start_container(
 ) -> Result<Started, StartError> {
     let root = InRoot::new(rootfs.as_fd());
     let who = identity(&root, process)?;
+    check_sources(spec)?;
     if !is_under_a_mount(spec, &oci::working_directory(process)) {
         // As docker does. Where it cannot be made, going there says why.
         root.make_directory(&oci::working_directory(process))
@@ -224,6 +225,16 @@ fn start_exec(
     container: &StateDir,
     process: &ProcessSpec,
 ) -> Result<Started, StartError> {
+    if cgroup::is_frozen(&within.id) {
+        let message = format!(
+            "Container {} is paused, unpause the container before exec",
+            within.id
+        );
+        return Err(StartError {
+            kind: StartErrorKind::BadRequest,
+            message,
+        });
+    }
     let running: Running =
         state_dir::read(&container.running()).map_err(because("finding the container"))?;
     let root = File::open(format!("/proc/{}/root", running.pid))
@@ -298,6 +309,28 @@ fn identity(
     })
 }
 
+/// libcontainer says only that the root could not be prepared.
+fn check_sources(spec: &ContainerSpec) -> Result<(), StartError> {
+    for mount in &spec.mounts {
+        if let MountSource::Bind(source) = &mount.source
+            && let Err(error) = fs::metadata(source)
+        {
+            let why = match error.kind() {
+                io::ErrorKind::NotFound => "does not exist".to_owned(),
+                _ => format!("cannot be used ({error})"),
+            };
+            return Err(StartError {
+                kind: StartErrorKind::BadRequest,
+                message: format!(
+                    "invalid mount config for type \"bind\": bind source path {why}: {}",
+                    source.display()
+                ),
+            });
+        }
+    }
+    Ok(())
+}
+
 fn is_under_a_mount(spec: &ContainerSpec, path: &Path) -> bool {
     spec.mounts
         .iter()
@@ -312,60 +345,6 @@ fn enter_mount_namespace() -> Result<(), StartError> {
         MountPropagationFlags::REC | MountPropagationFlags::PRIVATE,
     )
     .map_err(|error| because("making the mounts private")(error.into()))
-}
-
-/// Looks at the machine, and makes ready what the container needs of it.
-fn host(spec: &ContainerSpec) -> Result<Host, StartError> {
-    let has_cgroups = cgroup::make(&spec.id);
-    if !has_cgroups {
-        cgroup::hide().map_err(because("doing without cgroups"))?;
-    }
-    let lone_network = if oci::wants_lone_network(spec) {
-        Some(network::make_lone().map_err(because("making a network namespace"))?)
-    } else {
-        None
-    };
-    Ok(Host {
-        capabilities: our_capabilities()?,
-        hard_limit,
-        has_cgroups,
-        lone_network,
-    })
-}
-
-/// The bounding set: what we cannot give, nobody in the container gets.
-fn our_capabilities() -> Result<Vec<Capability>, StartError> {
-    let status =
-        fs::read_to_string("/proc/self/status").map_err(because("reading our capabilities"))?;
-    let mask = status
-        .lines()
-        .find_map(|line| line.strip_prefix("CapBnd:"))
-        .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
-        .ok_or_else(|| StartError::other("/proc/self/status has no CapBnd"))?;
-    Ok(oci::capabilities::in_mask(mask))
-}
-
-fn hard_limit(limit: PosixRlimitType) -> u64 {
-    use PosixRlimitType as Type;
-    let resource = match limit {
-        Type::RlimitCpu => Resource::Cpu,
-        Type::RlimitFsize => Resource::Fsize,
-        Type::RlimitData => Resource::Data,
-        Type::RlimitStack => Resource::Stack,
-        Type::RlimitCore => Resource::Core,
-        Type::RlimitRss => Resource::Rss,
-        Type::RlimitNproc => Resource::Nproc,
-        Type::RlimitNofile => Resource::Nofile,
-        Type::RlimitMemlock => Resource::Memlock,
-        Type::RlimitAs => Resource::As,
-        Type::RlimitLocks => Resource::Locks,
-        Type::RlimitSigpending => Resource::Sigpending,
-        Type::RlimitMsgqueue => Resource::Msgqueue,
-        Type::RlimitNice => Resource::Nice,
-        Type::RlimitRtprio => Resource::Rtprio,
-        Type::RlimitRttime => Resource::Rttime,
-    };
-    getrlimit(resource).maximum.unwrap_or(u64::MAX)
 }
 
 /// Our ends, or where they will come from.
@@ -425,6 +404,8 @@ fn payload(
     bundle: &libcontainer::oci_spec::runtime::Spec,
 ) -> Result<(io::PipeReader, Payload), StartError> {
     let (report, writer): (_, PipeWriter) = io::pipe().map_err(because("making a pipe"))?;
+    let writer = Arc::new(writer);
+    complaints::send_to(Arc::clone(&writer));
     let env = bundle
         .process()
         .as_ref()
@@ -434,19 +415,19 @@ fn payload(
         cwd: oci::working_directory(process),
         args: process.args.clone(),
         env: env.unwrap_or_default(),
-        report: Rc::new(writer),
+        report: writer,
         program: Rc::new(OnceCell::new()),
     };
     Ok((report, payload))
 }
 
-/// Longest report; one names a program or a directory. What fits a pipe is written and read in one piece.
+/// Longest report: a line that names a program or a directory, and a complaint of each process.
 const REPORT_BYTES_MAX: usize = 64 << 10;
 
-/// How long a report may take after the error it explains; only processes that fail otherwise and are still ending keep it open.
-const REPORT_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long a report may take after the error it explains; it was sent before.
+const REPORT_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Returns what the payload reported, or else libcontainer's own words.
+/// Returns what the payload reported, or else libcontainer's first complaint, or else its error.
 fn reported(mut report: io::PipeReader, error: impl std::error::Error) -> StartError {
     let limit = rustix::event::Timespec::try_from(REPORT_TIMEOUT).ok();
     let mut text = vec![0; REPORT_BYTES_MAX];
@@ -454,10 +435,13 @@ fn reported(mut report: io::PipeReader, error: impl std::error::Error) -> StartE
         Ok(ready) if ready > 0 => report.read(&mut text).unwrap_or(0),
         _ => 0,
     };
-    let report = text
-        .get(..length)
-        .and_then(|text| serde_json::from_slice(text).ok());
-    report.unwrap_or_else(|| StartError::other(in_full(&error)))
+    let text = String::from_utf8_lossy(text.get(..length).unwrap_or_default());
+    let of_payload = |line| serde_json::from_str::<StartError>(line).ok();
+    let complaint = || text.lines().next().map(StartError::other);
+    text.lines()
+        .find_map(of_payload)
+        .or_else(complaint)
+        .unwrap_or_else(|| StartError::other(in_full(&error)))
 }
 
 /// An error with its reasons, each once.
@@ -481,6 +465,6 @@ fn resize(streams: &Streams, process: &ProcessSpec) -> Result<(), StartError> {
     }
 }
 
-fn because(what: &'static str) -> impl Fn(io::Error) -> StartError {
+pub(super) fn because(what: &'static str) -> impl Fn(io::Error) -> StartError {
     move |error| StartError::other(format!("{what}: {error}"))
 }

@@ -98,7 +98,7 @@ impl Pax {
                 self.mtime = optional(said, parse_time(value)).ok_or_else(|| fault("no time"))?
             }
             _ if keyword.starts_with(b"GNU.sparse.") => {
-                self.sparse.set(keyword, value, limits).map_err(fault)?
+                self.sparse.set(keyword, value).map_err(fault)?
             }
             // Access and change times are the file system's own; names of owners mean nothing in an image.
             _ => {}

@@ -10,8 +10,9 @@ use super::input::{self, Input, count};
 use super::limits::Limits;
 use super::path;
 use super::pax::Pax;
-use super::sparse::{self, MapText, PaxMap, Runs};
-use crate::{Extent, FileName};
+use crate::FileName;
+
+mod shape;
 
 /// PATH_MAX of Linux without its NUL: no kernel makes a longer symbolic link.
 const SYMLINK_BYTES_MAX: usize = 4095;
@@ -45,13 +46,6 @@ struct Ahead {
     pax: Option<Pax>,
     name: Option<Vec<u8>>,
     link: Option<Vec<u8>>,
-}
-
-/// How a regular file is stored.
-struct Shape {
-    size: u64,
-    extents: Option<Vec<Extent>>,
-    stored: u64,
 }
 
 impl<R: Read, H: Write> Reader<R, H> {
@@ -364,79 +358,6 @@ impl<R: Read, H: Write> Reader<R, H> {
                 });
             }
         })
-    }
-
-    /// Reads how a regular file is stored; map blocks go to the headers.
-    fn read_shape(
-        &mut self,
-        header: &Header,
-        pax: &Pax,
-        stored: u64,
-    ) -> Result<Shape, ArchiveError> {
-        let runs_max = self.context.limits.extents_max;
-        if header.kind() == kind::GNU_SPARSE {
-            let mut runs = Runs::default();
-            let (size, mut more) = sparse::old_header(header.block(), &mut runs, runs_max)
-                .map_err(|fault| self.context.sparse_error(fault))?;
-            while more {
-                let block = self.take_map_block()?;
-                more = sparse::old_more(&block, &mut runs, runs_max)
-                    .map_err(|fault| self.context.sparse_error(fault))?;
-            }
-            return self.make_shape(runs, size, stored);
-        }
-        match pax
-            .sparse
-            .map(runs_max)
-            .map_err(|fault| self.context.sparse_error(fault))?
-        {
-            None if stored > sparse::SIZE_MAX => {
-                Err(self.context.field_error(header::BadField("size")))
-            }
-            None => Ok(Shape {
-                size: stored,
-                extents: None,
-                stored,
-            }),
-            Some((size, PaxMap::Known(runs))) => self.make_shape(runs, size, stored),
-            Some((size, PaxMap::InData)) => {
-                let mut left = stored;
-                let mut map = MapText::default();
-                loop {
-                    let too_long = sparse::Fault::Map("longer than the entry's data");
-                    left = left
-                        .checked_sub(BLOCK_BYTES_U64)
-                        .ok_or_else(|| self.context.sparse_error(too_long))?;
-                    let block = self.take_map_block()?;
-                    if map
-                        .feed(&block, runs_max)
-                        .map_err(|fault| self.context.sparse_error(fault))?
-                    {
-                        return self.make_shape(map.into_runs(), size, left);
-                    }
-                }
-            }
-        }
-    }
-
-    fn make_shape(&self, runs: Runs, size: u64, stored: u64) -> Result<Shape, ArchiveError> {
-        let extents = runs
-            .finish(size, stored)
-            .map_err(|fault| self.context.sparse_error(fault))?;
-        Ok(Shape {
-            size,
-            extents,
-            stored,
-        })
-    }
-
-    fn take_map_block(&mut self) -> Result<Block, ArchiveError> {
-        let ended = input::Fault::Ended;
-        let block = self
-            .peek_block()?
-            .ok_or_else(|| self.context.input_error(ended, "sparse map"))?;
-        self.keep_block("sparse map")?;
-        Ok(block)
     }
 
     /// Reads the name for what it means and puts the entry together.

@@ -1,7 +1,6 @@
 //! Maps of sparse files: GNU's in the header, PAX 0.0 and 0.1 in records, PAX 1.0 before the data. Never reads data.
 
 use super::header::{BLOCK_BYTES, Block};
-use super::limits::Limits;
 use super::number;
 use super::pax::decimal;
 use crate::Extent;
@@ -24,6 +23,16 @@ pub(super) enum Fault {
     Map(&'static str),
     /// It has more runs than allowed.
     TooMany,
+}
+
+impl Fault {
+    /// Says it.
+    pub(super) fn reason(self) -> &'static str {
+        match self {
+            Self::Map(reason) => reason,
+            Self::TooMany => "too many runs",
+        }
+    }
 }
 
 /// The runs of one file, as they are read.
@@ -128,15 +137,9 @@ pub(super) enum PaxMap {
 }
 
 impl PaxSparse {
-    /// Takes one `GNU.sparse.` record.
-    pub(super) fn set(
-        &mut self,
-        keyword: &[u8],
-        value: &[u8],
-        limits: &Limits,
-    ) -> Result<(), &'static str> {
+    /// Takes one `GNU.sparse.` record. How many there are, the extension header's own limit bounds.
+    pub(super) fn set(&mut self, keyword: &[u8], value: &[u8]) -> Result<(), &'static str> {
         let number = || decimal(value).ok_or("no decimal number");
-        let numbers_max = limits.extents_max.saturating_mul(2);
         match keyword {
             b"GNU.sparse.name" => self.name = (!value.is_empty()).then(|| value.into()),
             b"GNU.sparse.major" => self.major = Some(number()?),
@@ -148,9 +151,6 @@ impl PaxSparse {
                 if (self.numbers.len() % 2 == 1) != second {
                     return Err("offset and length do not alternate");
                 }
-                if self.numbers.len() >= numbers_max {
-                    return Err("more runs than extents_max allows");
-                }
                 self.numbers.push(number()?);
                 self.mapped = true;
             }
@@ -158,9 +158,6 @@ impl PaxSparse {
                 self.numbers.clear();
                 self.mapped = true;
                 for part in value.split(|b| *b == b',').filter(|_| !value.is_empty()) {
-                    if self.numbers.len() >= numbers_max {
-                        return Err("more runs than extents_max allows");
-                    }
                     self.numbers.push(decimal(part).ok_or("no decimal number")?);
                 }
             }
@@ -386,7 +383,7 @@ mod tests {
         for (keyword, value) in records {
             let keyword = format!("GNU.sparse.{keyword}");
             sparse
-                .set(keyword.as_bytes(), value.as_bytes(), &Limits::default())
+                .set(keyword.as_bytes(), value.as_bytes())
                 .map_err(Fault::Map)?;
         }
         sparse.map(MAX)

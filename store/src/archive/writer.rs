@@ -272,24 +272,24 @@ impl<W: Write> Writer<W> {
 
     /// A reader holds a map to this; so do we, before there is anything written that it would refuse.
     fn check_runs(&self, runs: &[Extent], size: u64) -> Result<(), ArchiveError> {
-        let mut checked = sparse::Runs::default();
-        let stored = runs
-            .iter()
-            .fold(0, |sum: u64, run| sum.saturating_add(run.len));
-        let result = runs
-            .iter()
-            .try_for_each(|run| checked.push(run.offset, run.len, runs.len()));
-        match result.and_then(|()| checked.finish(size, stored)) {
-            Ok(_) => Ok(()),
-            Err(sparse::Fault::Map(reason)) => Err(ArchiveError::BadSparse {
-                at: self.place(),
-                reason,
-            }),
-            Err(sparse::Fault::TooMany) => Err(ArchiveError::BadSparse {
-                at: self.place(),
-                reason: "more runs than there are",
-            }),
+        let refused = |reason| ArchiveError::BadSparse {
+            at: self.place(),
+            reason,
+        };
+        if runs.iter().any(|run| run.len == 0) {
+            return Err(refused("an empty run"));
         }
+        let mut checked = sparse::Runs::default();
+        let mut stored = 0_u64;
+        for run in runs {
+            let pushed = checked.push(run.offset, run.len, runs.len());
+            pushed.map_err(|fault| refused(fault.reason()))?;
+            stored = stored.saturating_add(run.len);
+        }
+        checked
+            .finish(size, stored)
+            .map_err(|fault| refused(fault.reason()))?;
+        Ok(())
     }
 
     /// Writes the content of `runs` into the places of the `wide` ones that hold them, zeros between.
@@ -509,6 +509,11 @@ mod tests {
             },
         );
         assert!(refusal(&file, b"123456").contains("out of order"));
+        let kind = EntryKind::File {
+            size: 10,
+            extents: Some(vec![Extent { offset: 5, len: 0 }]),
+        };
+        assert!(refusal(&entry(&["f"], kind), b"").contains("an empty run"));
     }
 
     #[test]

@@ -357,6 +357,8 @@ fn libarchive_reads_what_we_write_and_is_read() {
         return;
     }
     let Some(dir) = unpacked() else { return };
+    // Before the epoch it gives the seconds alone a sign, not the fraction, and writes 0 where there is no PAX.
+    let sayable = |(entry, _): &Member| spell(entry) != "owned";
     let again = tempfile::tempdir().unwrap();
     run(
         "bsdtar",
@@ -371,7 +373,7 @@ fn libarchive_reads_what_we_write_and_is_read() {
         ],
         &write(&sample()),
     );
-    for member in sample() {
+    for member in sample().into_iter().filter(sayable) {
         compare(again.path(), &member, ALL);
     }
     for format in ["pax", "gnutar"] {
@@ -394,7 +396,7 @@ fn libarchive_reads_what_we_write_and_is_read() {
             "-",
             ".",
         ];
-        for member in read(&run("bsdtar", &args, b"")) {
+        for member in read(&run("bsdtar", &args, b"")).into_iter().filter(sayable) {
             compare(dir.path(), &member, says);
         }
     }
@@ -478,6 +480,17 @@ fn umoci_unpacks_what_we_write() {
         ],
         b"",
     );
+    if installed("skopeo") {
+        let (from, to) = (
+            format!("oci:{}:latest", at("image")),
+            format!("docker-archive:{}", at("saved.tar")),
+        );
+        run(
+            "skopeo",
+            &["copy", "--quiet", "--insecure-policy", &from, &to],
+            b"",
+        );
+    }
     let root = dir.path().join("bundle/rootfs");
     for member in sample() {
         let name = spell(&member.0);

@@ -94,15 +94,15 @@ fn cases_say_what_their_documents_say() {
     let Some(aufs) = last("aufs-metadata") else {
         return;
     };
-    assert_eq!(aufs, [".wh..wh.plnk/1.2: 1 x", "real: 1 1"]);
+    assert_eq!(aufs, [".wh..wh.plnk/1.2: 1 p", "real: 1 1"]);
     assert_eq!(last("contiguous-type7").unwrap(), ["c7: 1 7", "c0: 1 0"]);
     assert_eq!(last("wh-double-prefix").unwrap(), [".foo: Whiteout"]);
     assert_eq!(last("opaque-root").unwrap()[0], ": Opaque");
-    assert_eq!(last("dotdot-inside").unwrap(), ["a: Dir", "b: 1 x"]);
+    assert_eq!(last("dotdot-inside").unwrap(), ["a: Dir", "b: 1 1"]);
     assert_eq!(last("hardlink-abs").unwrap()[1..], ["b: = a", "c: = a"]);
     assert_eq!(last("sparse-gnu").unwrap(), ["sp: 2097152 in 2 runs"]);
     assert_eq!(last("sparse-pax").unwrap().len(), 1);
-    assert!(last("empty-layer").unwrap().is_empty());
+    assert!(case("empty-layer").unwrap().contains(&Vec::new()));
     assert_eq!(last("pax-global").unwrap().len(), 1);
 }
 

@@ -5,10 +5,12 @@
     reason = "tests; a skipped one says why"
 )]
 
+mod damaged;
 mod dialects;
 mod generated;
 mod hostile;
 mod images;
+mod limits;
 
 use std::collections::BTreeMap;
 use std::io::{self, Read};
@@ -101,6 +103,21 @@ fn write(members: &[Member]) -> Vec<u8> {
         writer.append(entry, content.as_slice()).unwrap();
     }
     writer.finish().unwrap()
+}
+
+/// What an archive holds, by name.
+fn kinds(archive: &[u8]) -> Vec<(String, EntryKind)> {
+    read(archive)
+        .into_iter()
+        .map(|(entry, _)| (spell(&entry), entry.kind))
+        .collect()
+}
+
+fn plain(size: u64) -> EntryKind {
+    EntryKind::File {
+        size,
+        extents: None,
+    }
 }
 
 fn path(text: &str) -> Vec<FileName> {

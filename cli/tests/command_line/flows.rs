@@ -1,12 +1,8 @@
-//! The command line against a pretended service: what is asked in which
-//! order, what is printed where, how it ends.
-#![expect(clippy::unwrap_used, reason = "tests")]
-
-mod fake;
+//! What is asked in which order, what is printed where, how it ends.
 
 use std::os::unix::fs::PermissionsExt;
 
-use fake::{Fake, Reply, run, stderr, stdout, thin};
+use crate::fake::{Fake, Reply, run, stderr, stdout, thin};
 use nacre_cli::api::{StreamKind, frame_header};
 
 const ID: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
@@ -179,7 +175,10 @@ fn a_terminal_is_refused_where_input_is_none() {
 fn exec_ends_as_its_command_does() {
     let fake = Fake::new(vec![
         ("GET /containers/web/json", ok("{\"Id\":\"c1\"}")),
-        ("POST /containers/c1/exec", Reply::Body(201, "{\"Id\":\"e1\"}".to_owned())),
+        (
+            "POST /containers/c1/exec",
+            Reply::Body(201, "{\"Id\":\"e1\"}".to_owned()),
+        ),
         (
             "POST /exec/e1/start",
             Reply::Hijack {
@@ -206,16 +205,25 @@ fn exec_in_an_unknown_container_says_so_before_all_else() {
         refusal(404, "No such container: web"),
     )]);
     let done = fake.nacre(&["exec", "web", "ls"]);
-    assert_eq!(stderr(&done), "Error response from daemon: No such container: web\n");
+    assert_eq!(
+        stderr(&done),
+        "Error response from daemon: No such container: web\n"
+    );
     assert_eq!(done.status.code(), Some(1));
 }
 
 #[test]
 fn several_arguments_are_all_tried_and_all_errors_told() {
     let fake = Fake::new(vec![
-        ("POST /containers/a/stop", refusal(404, "No such container: a")),
+        (
+            "POST /containers/a/stop",
+            refusal(404, "No such container: a"),
+        ),
         ("POST /containers/b/stop", Reply::Body(204, String::new())),
-        ("POST /containers/c/stop", refusal(404, "No such container: c")),
+        (
+            "POST /containers/c/stop",
+            refusal(404, "No such container: c"),
+        ),
         ("POST /containers/d/stop", Reply::Body(304, String::new())),
     ]);
     let done = fake.nacre(&["stop", "a", "b", "c", "d"]);
@@ -272,7 +280,10 @@ fn pull_prints_plain_lines_and_the_name_last() {
     assert_eq!(stdout(&done), lines);
     let asked = fake.asked();
     let asked = asked.first().unwrap();
-    assert!(asked.contains("fromImage=127.0.0.1%3A5000%2Fd&tag=1"), "{asked}");
+    assert!(
+        asked.contains("fromImage=127.0.0.1%3A5000%2Fd&tag=1"),
+        "{asked}"
+    );
     assert!(
         asked.ends_with("auth=eyJ1c2VybmFtZSI6Im1lIiwicGFzc3dvcmQiOiJzZWNyZXQifQ=="),
         "{asked}"
@@ -293,7 +304,8 @@ fn an_error_within_the_stream_fails_the_pull() {
         "POST /images/create",
         Reply::Pieces(vec![
             b"{\"status\":\"Pulling from d\",\"id\":\"1\"}\r\n".to_vec(),
-            b"{\"errorDetail\":{\"message\":\"wrong digest\"},\"error\":\"wrong digest\"}\r\n".to_vec(),
+            b"{\"errorDetail\":{\"message\":\"wrong digest\"},\"error\":\"wrong digest\"}\r\n"
+                .to_vec(),
         ]),
     )]);
     let done = fake.nacre(&["pull", "d:1"]);
@@ -355,7 +367,13 @@ fn load_and_import_send_the_archive() {
     assert_eq!(stdout(&done), "a:1\n");
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), "root").unwrap();
-    let done = fake.nacre(&["import", "-c", "CMD x", file.path().to_str().unwrap(), "b:1"]);
+    let done = fake.nacre(&[
+        "import",
+        "-c",
+        "CMD x",
+        file.path().to_str().unwrap(),
+        "b:1",
+    ]);
     assert_eq!(stdout(&done), "sha256:77\n");
     let asked = fake.asked();
     assert_eq!(
@@ -377,11 +395,20 @@ fn mount_tells_what_the_user_did_not_say() {
     let directory = tempfile::tempdir().unwrap();
     let target = directory.path().to_str().unwrap();
     assert_eq!(stdout(&fake.nacre(&["mount", "d", target])), "calm_pearl\n");
-    assert_eq!(stdout(&fake.nacre(&["mount", "--name", "w", "d", target])), "");
+    assert_eq!(
+        stdout(&fake.nacre(&["mount", "--name", "w", "d", target])),
+        ""
+    );
     assert_eq!(
         stdout(&fake.nacre(&["mount"])),
         "NAME         IMAGE     IMAGE ID   MODE      MOUNTED AT\n\
          calm_pearl   d         1          rw        /run/nacre/mnt/1\n"
+    );
+    assert_eq!(stdout(&fake.nacre(&["mount", "--name", "w", target])), "");
+    let asked = fake.asked();
+    assert!(
+        asked.last().unwrap().contains("\"Image\":\"\""),
+        "{asked:?}"
     );
     let done = fake.nacre(&["umount", "--rm", "/run/nacre/mnt/1"]);
     assert_eq!(stdout(&done), "/run/nacre/mnt/1\n", "{}", stderr(&done));
@@ -389,7 +416,10 @@ fn mount_tells_what_the_user_did_not_say() {
     assert!(asked.contains(&"DELETE /nacre/mounts?target=%2Frun%2Fnacre%2Fmnt%2F1 ".to_owned()));
     assert!(asked.contains(&"DELETE /nacre/uppers/calm_pearl ".to_owned()));
     let done = fake.nacre(&["mount", "d", "/no/such/dir"]);
-    assert_eq!(stderr(&done), "mount point /no/such/dir: No such file or directory (os error 2)\n");
+    assert_eq!(
+        stderr(&done),
+        "mount point /no/such/dir: No such file or directory (os error 2)\n"
+    );
 }
 
 #[test]
@@ -397,7 +427,9 @@ fn changes_are_sorted_and_may_be_none() {
     let fake = Fake::new(vec![
         (
             "GET /containers/a/changes",
-            ok("[{\"Path\":\"/b\",\"Kind\":2},{\"Path\":\"/a/x\",\"Kind\":1},{\"Path\":\"/a\",\"Kind\":0}]"),
+            ok(
+                "[{\"Path\":\"/b\",\"Kind\":2},{\"Path\":\"/a/x\",\"Kind\":1},{\"Path\":\"/a\",\"Kind\":0}]",
+            ),
         ),
         ("GET /containers/b/changes", ok("null")),
     ]);
@@ -407,43 +439,64 @@ fn changes_are_sorted_and_may_be_none() {
 
 #[test]
 fn inspect_of_nothing_prints_an_empty_array() {
-    let fake = Fake::new(vec![("GET /containers/a/json", ok("{\"Id\":\"1\",\"State\":{\"Pid\":7}}"))]);
+    let fake = Fake::new(vec![(
+        "GET /containers/a/json",
+        ok("{\"Id\":\"1\",\"State\":{\"Pid\":7}}"),
+    )]);
     let done = fake.nacre(&["inspect", "nope"]);
     assert_eq!(stdout(&done), "[]\n");
     assert_eq!(stderr(&done), "Error: No such object: nope\n");
     assert_eq!(done.status.code(), Some(1));
-    assert_eq!(stdout(&fake.nacre(&["inspect", "-f", "{{.State.Pid}}", "a"])), "7\n");
+    assert_eq!(
+        stdout(&fake.nacre(&["inspect", "-f", "{{.State.Pid}}", "a"])),
+        "7\n"
+    );
     let done = fake.nacre(&["inspect", "-f", "{{.Foo}}", "a"]);
     assert_eq!(stdout(&done), "\n");
     assert!(stderr(&done).contains("map has no entry for key \"Foo\""));
     assert_eq!(done.status.code(), Some(1));
-    assert_eq!(fake.nacre(&["inspect", "-f", "{{.Foo", "a"]).status.code(), Some(64));
+    assert_eq!(
+        fake.nacre(&["inspect", "-f", "{{.Foo", "a"]).status.code(),
+        Some(64)
+    );
 }
 
 #[test]
 fn a_fault_in_the_store_is_an_exit_code() {
     let fake = Fake::new(vec![
-        ("GET /nacre/check", ok("{\"Checked\":[{\"What\":\"blobs\",\"Count\":3}],\"Faults\":[]}")),
-        ("GET /nacre/check", ok("{\"Checked\":[],\"Faults\":[\"blob 1 is missing\"]}")),
+        (
+            "GET /nacre/check",
+            ok("{\"Checked\":[{\"What\":\"blobs\",\"Count\":3}],\"Faults\":[]}"),
+        ),
+        (
+            "GET /nacre/check",
+            ok("{\"Checked\":[],\"Faults\":[\"blob 1 is missing\"]}"),
+        ),
     ]);
     let done = fake.nacre(&["system", "check"]);
     assert_eq!(stdout(&done), "checked 3 blobs\nthe store is sound\n");
     assert_eq!(done.status.code(), Some(0));
-    let done = fake.nacre(&["system", "check", "-q", "--data"]);
+    let done = fake.nacre(&["system", "check", "-q"]);
     assert_eq!(stdout(&done), "fault: blob 1 is missing\n");
     assert_eq!(stderr(&done), "the store has 1 fault\n");
     assert_eq!(done.status.code(), Some(1));
-    assert_eq!(fake.asked().last().unwrap(), "GET /nacre/check?data=1 ");
+    assert_eq!(fake.asked().last().unwrap(), "GET /nacre/check ");
 }
 
 #[test]
 fn a_service_in_use_does_not_stop_and_says_what_is_in_use() {
     let fake = Fake::new(vec![(
         "POST /nacre/shutdown",
-        Reply::Body(409, "{\"message\":\"in use\",\"InUse\":[\"container web\"]}".to_owned()),
+        Reply::Body(
+            409,
+            "{\"message\":\"in use\",\"InUse\":[\"container web\"]}".to_owned(),
+        ),
     )]);
     let done = fake.nacre(&["service", "--stop"]);
-    assert_eq!(stderr(&done), "Error response from daemon: in use\n  container web\n");
+    assert_eq!(
+        stderr(&done),
+        "Error response from daemon: in use\n  container web\n"
+    );
     assert_eq!(done.status.code(), Some(1));
 }
 
@@ -472,7 +525,10 @@ fn a_service_that_dies_at_the_start_is_quoted() {
     let done = run(command, b"");
     assert_eq!(done.status.code(), Some(1));
     let said = stderr(&done);
-    assert!(said.starts_with("the nacre service did not start: exit status: 3; "), "{said}");
+    assert!(
+        said.starts_with("the nacre service did not start: exit status: 3; "),
+        "{said}"
+    );
     assert!(said.ends_with("the store is from the future\n"), "{said}");
 }
 
@@ -496,7 +552,7 @@ fn a_silent_socket_is_waited_for_after_the_start() {
 
 #[test]
 fn another_stores_socket_is_refused() {
-    let fake = Fake::new(vec![("GET /nacre/info", ok("{\"root\":\"/x\",\"Root\":\"/srv/other\"}"))]);
+    let fake = Fake::new(vec![("GET /nacre/info", ok("{\"Root\":\"/srv/other\"}"))]);
     let done = fake.nacre(&["--root", "/srv/mine", "ps"]);
     assert_eq!(done.status.code(), Some(1));
     assert!(stderr(&done).contains("serves the store /srv/other, not /srv/mine"));
@@ -506,7 +562,10 @@ fn another_stores_socket_is_refused() {
 #[test]
 fn logs_of_both_streams_go_where_they_belong() {
     let fake = Fake::new(vec![
-        ("GET /containers/web/json", ok("{\"Id\":\"c1\",\"Config\":{\"Tty\":false}}")),
+        (
+            "GET /containers/web/json",
+            ok("{\"Id\":\"c1\",\"Config\":{\"Tty\":false}}"),
+        ),
         (
             "GET /containers/c1/logs",
             Reply::Pieces(
@@ -518,9 +577,24 @@ fn logs_of_both_streams_go_where_they_belong() {
         ),
     ]);
     let done = fake.nacre(&["logs", "--tail", "5", "-t", "web"]);
-    assert_eq!((stdout(&done).as_str(), stderr(&done).as_str()), ("out\n", "err\n"));
+    assert_eq!(
+        (stdout(&done).as_str(), stderr(&done).as_str()),
+        ("out\n", "err\n")
+    );
     assert_eq!(
         fake.asked().last().unwrap(),
         "GET /containers/c1/logs?stdout=1&stderr=1&timestamps=1&tail=5 "
     );
+}
+
+#[test]
+fn a_listing_of_a_sub_commands_name_asks_what_was_meant() {
+    let fake = Fake::new(vec![("GET /images/json", ok("[]"))]);
+    let done = fake.nacre(&["images", "ls"]);
+    assert_eq!(
+        stderr(&done),
+        "\nNo images found matching \"ls\": did you mean \"nacre image ls\"?\n"
+    );
+    assert_eq!(done.status.code(), Some(0));
+    assert_eq!(stderr(&fake.nacre(&["image", "ls", "ls"])), "");
 }

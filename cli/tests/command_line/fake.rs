@@ -18,7 +18,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 /// What a route answers.
 #[derive(Clone)]
-pub enum Reply {
+pub(crate) enum Reply {
     /// A status and a body.
     Body(u16, String),
     /// Pieces of a body, one after the other.
@@ -37,8 +37,8 @@ pub enum Reply {
 }
 
 /// A pretended service; it ends with the test.
-pub struct Fake {
-    pub socket: PathBuf,
+pub(crate) struct Fake {
+    pub(crate) socket: PathBuf,
     asked: Arc<Mutex<Vec<String>>>,
     _directory: tempfile::TempDir,
 }
@@ -48,7 +48,7 @@ type Routes = Vec<(&'static str, Reply)>;
 impl Fake {
     /// Answers each route (`GET /images/json`, a prefix of what is asked for
     /// without the version) with its replies in turn; the last one stays.
-    pub fn new(routes: Routes) -> Self {
+    pub(crate) fn new(routes: Routes) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let socket = directory.path().join("s");
         let asked = Arc::new(Mutex::new(Vec::new()));
@@ -85,12 +85,12 @@ impl Fake {
     }
 
     /// What was asked, as `METHOD /path?query body`, without pings.
-    pub fn asked(&self) -> Vec<String> {
+    pub(crate) fn asked(&self) -> Vec<String> {
         self.asked.lock().unwrap().clone()
     }
 
     /// What was asked, without queries and bodies.
-    pub fn asked_paths(&self) -> Vec<String> {
+    pub(crate) fn asked_paths(&self) -> Vec<String> {
         self.asked()
             .iter()
             .map(|line| {
@@ -101,18 +101,19 @@ impl Fake {
             .collect()
     }
 
-    pub fn nacre(&self, words: &[&str]) -> Output {
+    pub(crate) fn nacre(&self, words: &[&str]) -> Output {
         self.nacre_with(words, b"")
     }
 
-    pub fn nacre_with(&self, words: &[&str], input: &[u8]) -> Output {
+    pub(crate) fn nacre_with(&self, words: &[&str], input: &[u8]) -> Output {
         let mut command = thin();
         command.arg("-H").arg(&self.socket).args(words);
         run(command, input)
     }
 
     /// The same by docker's own client; `None` if there is none here.
-    pub fn docker(&self, words: &[&str]) -> Option<Output> {
+    #[expect(clippy::print_stderr, reason = "a test that is skipped says so")]
+    pub(crate) fn docker(&self, words: &[&str]) -> Option<Output> {
         const DOCKER: &str = "/usr/local/bin/docker";
         if !Path::new(DOCKER).exists() {
             eprintln!("skipped: no docker client at {DOCKER} to compare with");
@@ -131,17 +132,13 @@ impl Fake {
 }
 
 /// The command line.
-pub fn thin() -> Command {
-    let mut path = std::env::current_exe().unwrap();
-    path.pop();
-    path.pop();
-    path.push("examples/thin");
-    let mut command = Command::new(path);
+pub(crate) fn thin() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_nacre-thin"));
     command.env_clear().env("TZ", "UTC");
     command
 }
 
-pub fn run(mut command: Command, input: &[u8]) -> Output {
+pub(crate) fn run(mut command: Command, input: &[u8]) -> Output {
     let mut child = command
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -159,11 +156,11 @@ pub fn run(mut command: Command, input: &[u8]) -> Output {
     output
 }
 
-pub fn stdout(output: &Output) -> String {
+pub(crate) fn stdout(output: &Output) -> String {
     String::from_utf8(output.stdout.clone()).unwrap()
 }
 
-pub fn stderr(output: &Output) -> String {
+pub(crate) fn stderr(output: &Output) -> String {
     String::from_utf8(output.stderr.clone()).unwrap()
 }
 
@@ -217,6 +214,7 @@ async fn answer(
     Ok(match reply {
         None => head()
             .status(404)
+            .header("Content-Type", "application/json")
             .body(full("{\"message\":\"page not found\"}"))
             .unwrap(),
         Some(Reply::Body(status, body)) => head()
@@ -225,8 +223,8 @@ async fn answer(
             .body(full(body))
             .unwrap(),
         Some(Reply::Pieces(pieces)) => {
-            let frames = futures_util::stream::iter(pieces)
-                .map(|piece| Ok(Frame::data(Bytes::from(piece))));
+            let frames =
+                futures_util::stream::iter(pieces).map(|piece| Ok(Frame::data(Bytes::from(piece))));
             head()
                 .header("Content-Type", "application/json")
                 .body(BodyExt::boxed(StreamBody::new(frames)))
@@ -237,7 +235,9 @@ async fn answer(
                 Ok(Frame::data(Bytes::from(piece))),
                 Err(std::io::Error::other("broken off")),
             ]);
-            head().body(BodyExt::boxed(StreamBody::new(frames))).unwrap()
+            head()
+                .body(BodyExt::boxed(StreamBody::new(frames)))
+                .unwrap()
         }
         Some(Reply::Later(status, body)) => {
             let frames = futures_util::stream::once(async move {
@@ -263,8 +263,10 @@ async fn answer(
                     stream.read_to_end(&mut came).await.unwrap();
                     if framed {
                         let length = u32::try_from(came.len()).unwrap();
-                        let header =
-                            nacre_cli::api::frame_header(nacre_cli::api::StreamKind::Stdout, length);
+                        let header = nacre_cli::api::frame_header(
+                            nacre_cli::api::StreamKind::Stdout,
+                            length,
+                        );
                         stream.write_all(&header).await.unwrap();
                     }
                     stream.write_all(&came).await.unwrap();

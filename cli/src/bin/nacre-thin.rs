@@ -1,5 +1,5 @@
-//! The command line alone, for a service that somebody else runs: what the
-//! tests run, and the smallest program around this crate.
+//! The command line alone, for a service that somebody else runs: the program
+//! that the tests of this crate run. Not installed.
 
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};

@@ -1,0 +1,168 @@
+//! Taking mounts away, and names with their changes. What is busy stays, and nothing is lost by it.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use nacre_fs::mount::MountError;
+use nacre_store::DocumentKind;
+
+use super::Engine;
+use super::error::{Error, Result};
+use super::events::attributes;
+use super::mount_table::{self, Namespace};
+use super::mounts::{Attached, State};
+use super::roots::{Key, LET_GO};
+
+/// How long the kernel gets for a tree that was unmounted lazily: enough if nobody is in it, and nobody waits if somebody is.
+const NOT_WAITED_FOR: Duration = Duration::from_millis(100);
+
+/// What is to be unmounted.
+#[derive(Clone, Debug)]
+pub enum Unmount {
+    /// What is mounted there.
+    Target(PathBuf),
+    /// Every mount of a name.
+    Name(String),
+}
+
+impl Attached {
+    fn take_away(&self, lazy: bool) -> Result<()> {
+        let inside = self.namespace.as_ref().map(Namespace::descriptor);
+        Ok(self.root.served().detach(&self.target, inside, lazy)?)
+    }
+}
+
+impl Engine {
+    /// Takes mounts away. What is busy stays, and nothing is lost.
+    pub fn unmount(&self, what: &Unmount, lazy: bool) -> Result<()> {
+        self.notice_unmounts();
+        let mut state = self.mounts.0.lock();
+        let hit = |mount: &Attached| match what {
+            Unmount::Target(target) => mount.target == *target,
+            Unmount::Name(name) => mount.name.as_ref() == Some(name),
+        };
+        if !state.attached.iter().any(hit) {
+            return Err(not_mounted(&state, what));
+        }
+        while let Some(at) = state.attached.iter().rposition(hit) {
+            let Some(mount) = state.attached.get(at) else {
+                break;
+            };
+            mount.take_away(lazy)?;
+            let mount = state.attached.remove(at);
+            self.was_unmounted(&state, mount, lazy)?;
+            if matches!(what, Unmount::Target(_)) {
+                // One place, one mount: what lies under it was there before.
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn was_unmounted(&self, state: &State, mount: Attached, lazy: bool) -> Result<()> {
+        let target = mount.target.display().to_string();
+        let name = mount.name.clone().unwrap_or_default();
+        if mount.own_directory {
+            // Left behind if something else is there meanwhile.
+            drop(mount_table::within(mount.namespace.as_ref(), || {
+                std::fs::remove_dir(&mount.target)
+            }));
+        }
+        let key = mount.key;
+        drop(mount);
+        self.events
+            .tell("mount", "unmount", &target, attributes([("name", &name)]));
+        let grace = if lazy { NOT_WAITED_FOR } else { LET_GO };
+        match self.let_go_if_idle(state, key, grace) {
+            // It ends with its last user; that is what lazy asks for.
+            Err(Error::Mount(MountError::InUse { .. })) if lazy => Ok(()),
+            done => done,
+        }
+    }
+
+    pub(super) fn let_go_if_idle(&self, state: &State, key: Key, grace: Duration) -> Result<()> {
+        if state.attached.iter().any(|mount| mount.key == key) {
+            return Ok(());
+        }
+        self.roots.let_go(key, grace)
+    }
+
+    /// Notices mounts that were taken away behind our back, by umount(8).
+    pub fn notice_unmounts(&self) {
+        let mut state = self.mounts.0.lock();
+        let mut at = 0;
+        while let Some(mount) = state.attached.get(at) {
+            // A table that cannot be read says nothing.
+            let gone = mount_table::read(mount.namespace.as_ref()).is_ok_and(|table| {
+                let device = mount.root.served().device();
+                !table
+                    .iter()
+                    .any(|entry| entry.device == device && entry.target == mount.target)
+            });
+            if gone {
+                let mount = state.attached.remove(at);
+                let target = mount.target.display().to_string();
+                if let Err(error) = self.was_unmounted(&state, mount, true) {
+                    tracing::warn!(%target, %error, "cannot end a tree whose last mount was taken away");
+                }
+            } else {
+                at += 1;
+            }
+        }
+    }
+
+    /// Removes a name with its changes.
+    pub fn remove_kept(&self, name: &str) -> Result<()> {
+        self.notice_unmounts();
+        let mut state = self.mounts.0.lock();
+        if !state.kept.iter().any(|kept| kept.name == name) {
+            return Err(Error::NoSuchMount(name.to_owned()));
+        }
+        if let Some(mount) = state
+            .attached
+            .iter()
+            .find(|mount| mount.name.as_deref() == Some(name))
+        {
+            return Err(Error::conflict(format!(
+                "cannot remove the changes of mount \"{name}\": it is mounted on {}",
+                mount.target.display()
+            )));
+        }
+        self.forget_kept(&mut state, name)
+    }
+
+    pub(super) fn forget_kept(&self, state: &mut State, name: &str) -> Result<()> {
+        let Some(at) = state.kept.iter().position(|kept| kept.name == name) else {
+            return Ok(());
+        };
+        if let Some(kept) = state.kept.get(at) {
+            self.roots.let_go(Key::Upper(kept.upper), LET_GO)?;
+            if !self.roots.is_closed(kept.upper) {
+                return Err(Error::conflict(format!(
+                    "cannot remove the changes of mount \"{name}\": they are being read"
+                )));
+            }
+            match self.store.remove_upper(kept.upper) {
+                Ok(()) | Err(nacre_store::Error::NotFound { .. }) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        self.store.remove_document(DocumentKind::Mount, name)?;
+        state.kept.remove(at);
+        self.namespace.release(name);
+        Ok(())
+    }
+}
+
+fn not_mounted(state: &State, what: &Unmount) -> Error {
+    match what {
+        Unmount::Target(target) => Error::not_found(format!(
+            "nothing of nacre is mounted on {}",
+            target.display()
+        )),
+        Unmount::Name(name) if state.kept.iter().any(|kept| kept.name == *name) => {
+            Error::conflict(format!("mount \"{name}\" is not mounted"))
+        }
+        Unmount::Name(name) => Error::NoSuchMount(name.clone()),
+    }
+}
