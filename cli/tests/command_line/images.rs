@@ -111,7 +111,7 @@ fn load_and_import_send_the_archive() {
         ("POST /images/create", ok("{\"status\":\"sha256:77\"}\r\n")),
     ]);
     let done = fake.nacre_with(&["load"], b"tar bytes");
-    assert_eq!(stdout(&done), "Loaded image: a:1\n");
+    assert_eq!(stdout(&done), "Loaded image: a:1\na:1\n");
     assert_eq!(fake.asked(), ["POST /images/load?quiet=1 tar bytes"]);
     let done = fake.nacre_with(&["load", "-q"], b"tar bytes");
     assert_eq!(stdout(&done), "a:1\n");

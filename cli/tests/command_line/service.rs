@@ -99,3 +99,17 @@ fn another_stores_socket_is_refused() {
     assert!(stderr(&done).contains("serves the store /srv/other, not /srv/mine"));
     assert_eq!(fake.asked_paths(), ["GET /nacre/info"]);
 }
+
+#[test]
+fn an_empty_variable_is_not_set_and_debug_tells_causes() {
+    let mut command = thin();
+    command
+        .env("NACRE_HOST", "")
+        .env("NACRE_ROOT", "")
+        .args(["-H", "/nowhere/s", "--debug", "ps"]);
+    let done = run(command, b"");
+    assert_eq!(done.status.code(), Some(1));
+    let said = stderr(&done);
+    assert!(said.contains("/nowhere/s: "), "{said}");
+    assert!(said.contains("\ncaused by: "), "{said}");
+}
