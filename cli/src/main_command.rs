@@ -1,5 +1,6 @@
 //! The way of one command from its words to its exit code.
 
+use std::error::Error as _;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
@@ -20,8 +21,14 @@ pub fn main(hooks: Hooks) -> ExitCode {
 /// Runs a command line, the program's name first.
 #[must_use]
 pub fn run(argv: &[OsString], hooks: Hooks) -> ExitCode {
+    let mut detail = Detail::Brief;
     let done = match parse(argv) {
-        Parsed::Run(cli) => command(*cli, hooks),
+        Parsed::Run(cli) => {
+            if cli.debug {
+                detail = Detail::Causes;
+            }
+            command(*cli, hooks)
+        }
         Parsed::Print(text) => out(&text),
         Parsed::Refuse { message, code } => {
             err(&message);
@@ -31,25 +38,44 @@ pub fn run(argv: &[OsString], hooks: Hooks) -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            report(&error);
+            report(&error, detail);
             // Exit codes have eight bits; what does not fit is a failure.
             ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(u8::MAX))
         }
     }
 }
 
-fn report(error: &Error) {
+/// How much is said about an error.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Detail {
+    Brief,
+    /// With everything that led to it.
+    Causes,
+}
+
+fn report(error: &Error, detail: Detail) {
     if error.is_silent() {
         return;
     }
     err(&format!("{error}\n"));
+    let mut cause = error.source().filter(|_| detail == Detail::Causes);
+    while let Some(source) = cause {
+        err(&format!("caused by: {source}\n"));
+        cause = source.source();
+    }
     if let Some(hint) = error.hint() {
         err(&format!("hint: {hint}\n"));
     }
 }
 
 fn command(cli: Cli, hooks: Hooks) -> Result<()> {
-    let settings = Settings::new(cli.root.as_deref(), cli.host.as_deref(), cli.debug)?;
+    // An empty variable is one that is not set.
+    let root = cli
+        .root
+        .as_deref()
+        .filter(|root| !root.as_os_str().is_empty());
+    let host = cli.host.as_deref().filter(|host| !host.is_empty());
+    let settings = Settings::new(root, host, cli.debug)?;
     if let Command::Service(args) = &cli.command
         && let Some(options) = service::foreground(args)
     {

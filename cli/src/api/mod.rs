@@ -42,8 +42,7 @@ pub use image::{
 };
 pub use inspect::{ContainerInspect, ContainerState};
 pub use nacre::{
-    AUX_REFERENCE, CheckCount, CheckReport, MountInfo, MountRequest, NacreInfo, PullAux,
-    ShutdownRefusal,
+    CheckCount, CheckReport, MountInfo, MountRequest, NacreInfo, PullAux, ShutdownRefusal,
 };
 pub use network::{EndpointSettings, NetworkSettings};
 pub use progress::{ErrorDetail, Progress, ProgressDetail};

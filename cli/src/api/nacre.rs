@@ -18,9 +18,6 @@ use serde::{Deserialize, Serialize};
 
 use super::or_default;
 
-/// The key of [`PullAux::reference`] on the wire.
-pub const AUX_REFERENCE: &str = "Reference";
-
 /// The body of `POST /nacre/mounts`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, rename_all = "PascalCase")]

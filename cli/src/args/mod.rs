@@ -8,6 +8,7 @@ pub(crate) mod values;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::error::ErrorKind;
 use clap::{ArgAction, CommandFactory, FromArgMatches};
 
@@ -35,7 +36,14 @@ pub(crate) const PROGRAM: &str = "nacre";
 )]
 pub(crate) struct Cli {
     /// The directory of the store [default: /var/lib/nacre]
-    #[arg(long, value_name = "DIR", env = "NACRE_ROOT", hide_env_values = true)]
+    #[arg(
+        long,
+        value_name = "DIR",
+        env = "NACRE_ROOT",
+        hide_env_values = true,
+        // An empty variable must not be an error.
+        value_parser = OsStringValueParser::new().map(PathBuf::from)
+    )]
     pub(crate) root: Option<PathBuf>,
 
     /// The socket of the service [default: unix:///run/nacre/nacre.sock]

@@ -172,10 +172,15 @@ pub(crate) async fn load(session: &Session, args: LoadArgs) -> Result<()> {
         Place::Stdout
     };
     let outcome = follow(session.client.lines(call).await?, place).await?;
-    if args.quiet {
-        for name in loaded(&outcome.text) {
-            out(&format!("{name}\n"))?;
-        }
+    let names: Vec<&str> = loaded(&outcome.text).collect();
+    // The last line names the image, and nothing else: a script can take it.
+    let bare = if args.quiet {
+        names.as_slice()
+    } else {
+        names.last().map_or(&[][..], std::slice::from_ref)
+    };
+    for name in bare {
+        out(&format!("{name}\n"))?;
     }
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! Runs a parsed template over a value.
 
 use super::builtins;
-use super::parser::{Branch, Command, Node, Operand, OperandKind, Pipe, Place, Tree};
+use super::tree::{Branch, Command, Node, Operand, OperandKind, Pipe, Place, Tree};
 use super::{Functions, MissingKey, TemplateError, Value};
 
 /// How deep templates may call each other; a template that calls itself must

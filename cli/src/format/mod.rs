@@ -7,6 +7,7 @@ mod eval;
 mod lexer;
 mod parser;
 mod printf;
+mod tree;
 mod value;
 
 use std::fmt;
@@ -71,7 +72,7 @@ pub(crate) enum Functions {
 /// A parsed template.
 #[derive(Clone, Debug)]
 pub(crate) struct Template {
-    tree: parser::Tree,
+    tree: tree::Tree,
 }
 
 impl Template {

@@ -164,6 +164,26 @@ pub(crate) fn stderr(output: &Output) -> String {
     String::from_utf8(output.stderr.clone()).unwrap()
 }
 
+pub(crate) fn ok(body: &str) -> Reply {
+    Reply::Body(200, body.to_owned())
+}
+
+pub(crate) fn refusal(status: u16, message: &str) -> Reply {
+    Reply::Body(status, format!("{{\"message\":{message:?}}}"))
+}
+
+pub(crate) fn framed(pieces: &[(nacre_cli::api::StreamKind, &str)]) -> Vec<u8> {
+    pieces
+        .iter()
+        .flat_map(|(kind, text)| {
+            let mut bytes =
+                nacre_cli::api::frame_header(*kind, u32::try_from(text.len()).unwrap()).to_vec();
+            bytes.extend(text.as_bytes());
+            bytes
+        })
+        .collect()
+}
+
 type Body = BoxBody<Bytes, std::io::Error>;
 
 fn full(bytes: impl Into<Bytes>) -> Body {

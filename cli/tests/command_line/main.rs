@@ -1,7 +1,9 @@
 //! The command line against a pretended service.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+mod containers;
 mod fake;
-mod flows;
+mod images;
 mod oracle;
+mod service;
 mod terminal;

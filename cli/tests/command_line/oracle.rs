@@ -43,10 +43,6 @@ fn fake() -> Fake {
                 r#"{"ImagesDeleted":[{"Untagged":"a"},{"Deleted":"b"}],"SpaceReclaimed":123456789}"#,
             ),
         ),
-        (
-            "POST /images/load",
-            ok("{\"stream\":\"Loaded image: a:1\\n\"}\r\n"),
-        ),
         ("POST /containers/x/wait", ok("{\"StatusCode\":3}")),
     ])
 }
@@ -202,7 +198,6 @@ fn the_rest_is_printed_as_docker_prints_it() {
         &["rmi", "x"][..],
         &["image", "prune", "-f"],
         &["wait", "x"],
-        &["load"],
         &["rename", "x", "y"],
         &["rm", "-f", "x"],
         &["stop", "x", "y"],
