@@ -6,7 +6,7 @@ use flate2::bufread::GzDecoder;
 
 use super::error::{ArchiveError, Place};
 use super::input::{self, count};
-use super::limits::{INFLATE_RATIO_GRACE_BYTES, Limits};
+use super::limits::Limits;
 
 const GZIP: &str = "gzip";
 const ZSTD: &str = "zstd";
@@ -277,6 +277,7 @@ impl<R: Read> Read for Inflated<R> {
         let Limits {
             layer_bytes_max,
             inflate_ratio_max,
+            inflate_grace_bytes,
             ..
         } = self.limits;
         if self.inflated > layer_bytes_max {
@@ -287,7 +288,7 @@ impl<R: Read> Read for Inflated<R> {
             ));
         }
         let allowed = self.decoder.consumed().saturating_mul(inflate_ratio_max);
-        if self.inflated > INFLATE_RATIO_GRACE_BYTES && self.inflated > allowed {
+        if self.inflated > inflate_grace_bytes && self.inflated > allowed {
             return Err(self.over(
                 "inflate_ratio_max",
                 "times its compressed size",
@@ -507,8 +508,12 @@ mod tests {
     #[test]
     fn bombs_are_stopped_by_ratio_and_by_bytes() {
         let zeros = vec![0; 80 << 20];
+        let limits = Limits {
+            inflate_grace_bytes: 64 << 20,
+            ..Limits::default()
+        };
         for bomb in [gzip(&zeros), zstd_frame(&zeros)] {
-            let error = inflated(&bomb, &Limits::default()).err().unwrap();
+            let error = inflated(&bomb, &limits).err().unwrap();
             let named = matches!(
                 error,
                 ArchiveError::LimitExceeded {
@@ -520,7 +525,7 @@ mod tests {
             assert!(named, "{error}");
             let raised = Limits {
                 inflate_ratio_max: u64::MAX,
-                ..Limits::default()
+                ..limits.clone()
             };
             assert_eq!(inflated(&bomb, &raised).unwrap().len(), zeros.len());
             let few = Limits {
@@ -541,14 +546,9 @@ mod tests {
         }
         // Below the grace, a layer may be zeros alone.
         let small = &zeros[..60 << 20];
+        assert_eq!(inflated(&gzip(small), &limits).unwrap().len(), small.len());
         assert_eq!(
-            inflated(&gzip(small), &Limits::default()).unwrap().len(),
-            small.len()
-        );
-        assert_eq!(
-            inflated(&zstd_frame(small), &Limits::default())
-                .unwrap()
-                .len(),
+            inflated(&zstd_frame(small), &limits).unwrap().len(),
             small.len()
         );
     }

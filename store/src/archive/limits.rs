@@ -5,8 +5,10 @@
 pub struct Limits {
     /// Uncompressed bytes of one layer.
     pub layer_bytes_max: u64,
-    /// Uncompressed over compressed bytes, looked at after the first 64 MiB.
+    /// Uncompressed over compressed bytes, looked at beyond `inflate_grace_bytes`.
     pub inflate_ratio_max: u64,
+    /// Uncompressed bytes of which no ratio is asked.
+    pub inflate_grace_bytes: u64,
     /// Entries of one layer.
     pub entries_max: u64,
     /// Bytes of one PAX or GNU extension header.
@@ -33,8 +35,9 @@ const LAYER_BYTES_MAX: u64 = 128 << 30;
 /// deflate's best refuses pure zeros (a bomb) and passes a large empty disk image that comes with anything else.
 const INFLATE_RATIO_MAX: u64 = 512;
 
-/// The ratio is looked at only beyond this: a small layer may be all zeros, and costs nothing.
-pub(super) const INFLATE_RATIO_GRACE_BYTES: u64 = 64 << 20;
+/// The ratio is looked at only beyond this: a layer may be one swap file or empty database of zeros, and what was
+/// committed here must be pulled back. A bomb costs this much of the disk, for seconds, and no more.
+const INFLATE_GRACE_BYTES: u64 = 4 << 30;
 
 /// The largest images that are known have 2 million files; each entry costs its record in the store.
 const ENTRIES_MAX: u64 = 10_000_000;
@@ -65,6 +68,7 @@ impl Default for Limits {
         Self {
             layer_bytes_max: LAYER_BYTES_MAX,
             inflate_ratio_max: INFLATE_RATIO_MAX,
+            inflate_grace_bytes: INFLATE_GRACE_BYTES,
             entries_max: ENTRIES_MAX,
             extension_bytes_max: EXTENSION_BYTES_MAX,
             global_bytes_max: GLOBAL_BYTES_MAX,

@@ -1,0 +1,46 @@
+# nacre's door: everything a newcomer or CI does starts here. `make demo` and `make test` do all the set-up.
+.PHONY: demo test check bench install setup build images help
+
+CARGO ?= cargo
+PREFIX ?= /usr/local
+export PATH := $(HOME)/.cargo/bin:$(PATH)
+
+help:
+	@sed -n 's/^#: //p' Makefile
+
+#: make demo     install what is missing, build, and run the main job on a real image
+demo: setup build
+	tests/demo.sh target/release/nacre
+
+#: make test     install what is missing, and pass all tests (as root, with /dev/fuse)
+test: setup check images
+	$(CARGO) test --release --workspace --locked
+
+#: make check    formatter and linter, warnings denied
+check:
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --release --workspace --all-targets --locked -- -D warnings
+
+#: make bench    the figures, with podman, overlayfs and ext4 in the same run
+bench: setup build
+	tests/bench/run.sh target/release/nacre
+
+#: make build    the program, target/release/nacre
+build:
+	$(CARGO) build --release --workspace --all-targets --locked
+
+#: make install  the program and its completions, under PREFIX (/usr/local)
+install: build
+	install -D -m 0755 target/release/nacre $(DESTDIR)$(PREFIX)/bin/nacre
+	install -d $(DESTDIR)$(PREFIX)/share/bash-completion/completions $(DESTDIR)$(PREFIX)/share/zsh/site-functions $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
+	target/release/nacre completion bash > $(DESTDIR)$(PREFIX)/share/bash-completion/completions/nacre
+	target/release/nacre completion zsh > $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_nacre
+	target/release/nacre completion fish > $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/nacre.fish
+
+#: make setup    the packages that building and testing need (Debian, Ubuntu) and Rust
+setup:
+	.ci/setup
+
+#: make images   the images that the tests use, built once from Debian packages
+images: setup
+	tests/images/build.sh

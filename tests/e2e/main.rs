@@ -1,0 +1,14 @@
+//! What the product promises, end to end: the real program, a real service, real mounts and containers.
+//!
+//! These tests need root, /dev/fuse and the packages of `.ci/setup`; without them they fail, they do not skip.
+#![expect(clippy::unwrap_used, reason = "a test panics on what it cannot do")]
+
+mod bad_input;
+mod commits;
+mod containers;
+mod images;
+mod layers;
+mod mounts;
+mod nacre;
+mod registry;
+mod trees;

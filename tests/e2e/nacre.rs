@@ -1,0 +1,248 @@
+//! One nacre of a test's own: its store, its socket, its temporary directory; all of it gone afterwards, also on panic.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::io::Write as _;
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// What a finished command left.
+#[derive(Debug)]
+pub struct Done {
+    pub code: i32,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+pub struct Nacre {
+    dir: tempfile::TempDir,
+}
+
+impl Nacre {
+    pub fn new() -> Self {
+        let dir = tempfile::Builder::new()
+            .prefix("nacre-test-")
+            .tempdir()
+            .unwrap();
+        Self { dir }
+    }
+
+    /// A path in the test's own directory.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// An empty directory of the test's own.
+    pub fn folder(&self, name: &str) -> PathBuf {
+        let path = self.path(name);
+        fs::create_dir_all(&path).unwrap();
+        path
+    }
+
+    pub fn root(&self) -> PathBuf {
+        self.path("root")
+    }
+
+    pub fn host(&self) -> String {
+        format!("unix://{}", self.path("nacre.sock").display())
+    }
+
+    fn command<S: AsRef<OsStr>>(&self, args: &[S]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_nacre"));
+        command
+            .args(args)
+            .env("NACRE_ROOT", self.root())
+            .env("NACRE_HOST", self.host())
+            .env("LC_ALL", "C");
+        command
+            .env("DOCKER_CONFIG", self.path("docker-config"))
+            .current_dir("/");
+        command
+    }
+
+    /// Runs a command to its end.
+    pub fn run<S: AsRef<OsStr>>(&self, args: &[S]) -> Done {
+        self.run_with_input(args, b"")
+    }
+
+    /// Runs a command with `input` on its standard input.
+    pub fn run_with_input<S: AsRef<OsStr>>(&self, args: &[S], input: &[u8]) -> Done {
+        let mut child = self
+            .command(args)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut stdin = child.stdin.take().unwrap();
+        let input = input.to_vec();
+        // A command that does not read its input closes it early: that is no fault of the test.
+        let feeder = std::thread::spawn(move || stdin.write_all(&input).is_ok());
+        let output = child.wait_with_output().unwrap();
+        feeder.join().unwrap();
+        Done {
+            code: output
+                .status
+                .code()
+                .unwrap_or_else(|| 128 + output.status.signal().unwrap_or(0)),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+
+    /// Runs a command that must succeed; returns its standard output without the last line's end.
+    pub fn ok<S: AsRef<OsStr> + std::fmt::Debug>(&self, args: &[S]) -> String {
+        let done = self.run(args);
+        assert_eq!(
+            done.code, 0,
+            "nacre {args:?} failed:\n{}{}",
+            done.stdout, done.stderr
+        );
+        done.stdout.trim_end_matches('\n').to_owned()
+    }
+
+    /// Runs a command that must fail with `code` and say `text`.
+    pub fn fails<S: AsRef<OsStr> + std::fmt::Debug>(
+        &self,
+        args: &[S],
+        code: i32,
+        text: &str,
+    ) -> Done {
+        let done = self.run(args);
+        let said = format!("{}{}", done.stdout, done.stderr);
+        assert_eq!(done.code, code, "nacre {args:?} said:\n{said}");
+        assert!(
+            said.contains(text),
+            "nacre {args:?} must say {text:?}, said:\n{said}"
+        );
+        done
+    }
+
+    /// The service's process.
+    pub fn service_pid(&self) -> Option<i32> {
+        fs::read_to_string(self.root().join("lock"))
+            .ok()?
+            .trim()
+            .parse()
+            .ok()
+    }
+
+    /// Kills the service as a power button would kill its process, and waits until it is gone.
+    pub fn kill_service(&self) {
+        let pid = self.service_pid().expect("a service must be running");
+        run_tool("kill", &["-9", &pid.to_string()]);
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while Path::new(&format!("/proc/{pid}")).exists() && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// The store check must be clean.
+    pub fn check(&self) {
+        self.ok(&["system", "check"]);
+    }
+
+    /// Mount points below the test's directory.
+    pub fn mount_points(&self) -> Vec<PathBuf> {
+        let prefix = self.dir.path().to_str().unwrap().to_owned();
+        fs::read_to_string("/proc/self/mountinfo")
+            .unwrap()
+            .lines()
+            .filter_map(|line| line.split(' ').nth(4))
+            .filter(|point| point.starts_with(&prefix))
+            .map(PathBuf::from)
+            .collect()
+    }
+}
+
+impl Drop for Nacre {
+    fn drop(&mut self) {
+        for point in self.mount_points().iter().rev() {
+            quietly("umount", &["-l", point.to_str().unwrap_or_default()]);
+        }
+        // Whatever names this test's directory on its command line is the service, a shim or what they started.
+        let needle = self.dir.path().to_string_lossy().into_owned();
+        for pid in processes_naming(&needle) {
+            quietly("kill", &["-9", &pid]);
+        }
+        if let Some(pid) = self.service_pid() {
+            let ours = fs::read(format!("/proc/{pid}/cmdline"))
+                .is_ok_and(|line| line.windows(5).any(|w| w == b"nacre"));
+            if ours {
+                quietly("kill", &["-9", &pid.to_string()]);
+            }
+        }
+        for point in self.mount_points().iter().rev() {
+            quietly("umount", &["-l", point.to_str().unwrap_or_default()]);
+        }
+    }
+}
+
+fn processes_naming(needle: &str) -> Vec<String> {
+    let Ok(processes) = fs::read_dir("/proc") else {
+        return Vec::new();
+    };
+    processes
+        .flatten()
+        .filter_map(|process| {
+            let pid = process.file_name().into_string().ok()?;
+            let line = fs::read(process.path().join("cmdline")).ok()?;
+            let own = pid == std::process::id().to_string();
+            (!own && String::from_utf8_lossy(&line).contains(needle)).then_some(pid)
+        })
+        .collect()
+}
+
+fn quietly(program: &str, args: &[&str]) {
+    // Clean-up goes on whatever one step answers; what it leaves shows in the next run.
+    drop(
+        Command::new(program)
+            .args(args)
+            .stderr(Stdio::null())
+            .stdout(Stdio::null())
+            .status(),
+    );
+}
+
+/// Runs a tool of the host that must succeed; returns its standard output.
+pub fn run_tool(program: &str, args: &[&str]) -> String {
+    let output = Command::new(program)
+        .args(args)
+        .output()
+        .unwrap_or_else(|e| panic!("{program}: {e}"));
+    assert!(
+        output.status.success(),
+        "{program} {args:?}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// Waits until `true` or panics with `what`.
+pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !holds() {
+        assert!(Instant::now() < deadline, "never happened: {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// One of the images of tests/images, as an OCI layout.
+pub fn test_image(name: &str) -> PathBuf {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("target/test-images")
+        .join(name);
+    assert!(
+        path.join("index.json").exists(),
+        "{} is missing: run `make images`",
+        path.display()
+    );
+    path
+}
+
+/// A test's own image source, for `nacre pull`.
+pub fn oci_source(name: &str) -> String {
+    format!("oci:{}", test_image(name).display())
+}

@@ -1,0 +1,116 @@
+//! A docker-registry of a test's own, on a port of its own, gone with the test.
+
+use std::fs;
+use std::net::{TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
+
+use crate::nacre::{eventually, run_tool, test_image};
+
+pub struct Registry {
+    address: String,
+    child: Child,
+    _dir: tempfile::TempDir,
+}
+
+impl Registry {
+    pub fn start() -> Self {
+        let dir = tempfile::Builder::new()
+            .prefix("nacre-registry-")
+            .tempdir()
+            .unwrap();
+        // The port is free now; the registry binds it a moment later.
+        let port = TcpListener::bind("127.0.0.1:0")
+            .unwrap()
+            .local_addr()
+            .unwrap()
+            .port();
+        let address = format!("127.0.0.1:{port}");
+        let config = dir.path().join("config.yml");
+        let data = dir.path().join("data");
+        fs::write(
+            &config,
+            format!(
+                "version: 0.1\nlog: {{level: error, accesslog: {{disabled: true}}}}\n\
+                 storage: {{filesystem: {{rootdirectory: {}}}, delete: {{enabled: true}}}}\nhttp: {{addr: {address}}}\n",
+                data.display()
+            ),
+        )
+        .unwrap();
+        let child = Command::new("docker-registry")
+            .arg("serve")
+            .arg(&config)
+            .env("OTEL_TRACES_EXPORTER", "none")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("docker-registry must be installed (.ci/setup)");
+        let registry = Self {
+            address,
+            child,
+            _dir: dir,
+        };
+        eventually("the registry answers", || {
+            TcpStream::connect(&registry.address).is_ok()
+        });
+        registry
+    }
+
+    /// `127.0.0.1:PORT/NAME`
+    pub fn name(&self, name: &str) -> String {
+        format!("{}/{name}", self.address)
+    }
+
+    /// Copies one of the test images in, with skopeo: not with what is tested.
+    pub fn serve(&self, image: &str) -> String {
+        let source = format!("oci:{}:latest", test_image(image).display());
+        let target = format!("docker://{}", self.name(image));
+        run_tool(
+            "skopeo",
+            &[
+                "--insecure-policy",
+                "copy",
+                "-q",
+                "--dest-tls-verify=false",
+                &source,
+                &target,
+            ],
+        );
+        self.name(image)
+    }
+
+    /// The digest that the registry gives for a name.
+    pub fn digest(&self, name: &str) -> String {
+        let target = format!("docker://{}", self.name(name));
+        run_tool(
+            "skopeo",
+            &[
+                "inspect",
+                "--tls-verify=false",
+                "--format",
+                "{{.Digest}}",
+                &target,
+            ],
+        )
+        .trim()
+        .to_owned()
+    }
+
+    /// The raw manifest that the registry keeps for a name.
+    pub fn manifest(&self, name: &str) -> serde_json::Value {
+        let target = format!("docker://{}", self.name(name));
+        serde_json::from_str(&run_tool(
+            "skopeo",
+            &["inspect", "--raw", "--tls-verify=false", &target],
+        ))
+        .unwrap()
+    }
+}
+
+impl Drop for Registry {
+    fn drop(&mut self) {
+        // Already gone is as good as killed.
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
