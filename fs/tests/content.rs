@@ -5,6 +5,7 @@ mod common;
 
 use std::ops::Range;
 
+use common::config;
 use common::memory::Memory;
 use common::model::{Model, UMASK};
 use common::ops::{Allocate, Op, Target as _, print};
@@ -277,16 +278,21 @@ fn op() -> impl Strategy<Value = Op> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 60, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(config(60))]
 
     #[test]
     fn a_large_file_reads_as_it_was_written(
         runs in proptest::collection::vec((offset(), 1_u64..2 * CHUNK_BYTES), 0..4),
         whole in any::<bool>(),
+        sparse in any::<bool>(),
         list in proptest::collection::vec(op(), 1..8),
     ) {
         let mut model = Model::new();
-        let mut make = vec!["create a 644".parse().unwrap(), "create f 644".parse().unwrap()];
+        let mut make: Vec<Op> = Vec::new();
+        if !sparse {
+            make.push("create other 644".parse().unwrap()); // of two places the base stores the first as runs
+        }
+        make.push("create f 644".parse().unwrap());
         if whole {
             make.push(Op::Write { path: "f".to_owned(), offset: 0, len: LARGE, fill: 1 });
         }

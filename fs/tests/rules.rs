@@ -81,6 +81,18 @@ fn a_write_by_a_stranger_takes_setuid_setgid_and_capabilities() {
 }
 
 #[test]
+fn a_data_file_does_not_spare_a_file_its_privileges() {
+    let mut memory = base(FILE);
+    privileged(&mut memory);
+    let ino = edit(&mut memory, "f", |inode| {
+        inode.content = nacre_store::Content::Data
+    });
+    let plan = write::plan(&memory, &context(1000), ino, 0..1, Kill::All).unwrap();
+    let inode = record(&plan.ops, ino);
+    assert_eq!((inode.mode, inode.xattrs.len()), (0o755, 0));
+}
+
+#[test]
 fn a_write_with_cap_fsetid_takes_capabilities_alone() {
     let mut memory = base(FILE);
     let ino = privileged(&mut memory);

@@ -159,6 +159,11 @@ pub(super) fn drop_set_group_id(inode: &mut Inode) {
     inode.mode &= !SET_GROUP_ID;
 }
 
+/// Returns whether a file has anything that a change of its content may take.
+pub(super) fn has_privileges(inode: &Inode) -> bool {
+    inode.mode & (SET_USER_ID | SET_GROUP_ID) != 0 || inode.xattrs.contains_key(CAPABILITY)
+}
+
 /// Takes what a changed file must lose; returns whether it had any of it.
 pub(super) fn drop_privileges(inode: &mut Inode, kill: Kill) -> bool {
     let before = inode.mode;
