@@ -7,7 +7,7 @@ use std::sync::Arc;
 use nacre_store::{Content, Ino, Inode, Kind};
 
 use super::held::Way;
-use super::{Caller, Passthrough, Planned, Vfs};
+use super::{Caller, Passthrough, Rule, Vfs};
 use crate::data::{COPY_BYTES, Whence, has_data_file, write_some};
 use crate::errno::{Errno, Result};
 use crate::union::content::DataStep;
@@ -212,7 +212,7 @@ impl Vfs {
         &self,
         caller: &Caller,
         ino: Ino,
-        rule: &dyn Fn(&dyn Layers, &Context) -> Planned<Vec<DataStep>>,
+        rule: &Rule<'_, Vec<DataStep>>,
         bytes: impl FnOnce() -> Result<T>,
     ) -> Result<T> {
         let plan = self.foresee(caller, rule)?;

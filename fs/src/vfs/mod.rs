@@ -62,6 +62,9 @@ const WRITING_LOCKS: usize = 64;
 /// What a rule says.
 type Planned<T> = std::result::Result<Plan<T>, union::Errno>;
 
+/// A rule with its arguments: it can be asked twice, before and after the work on a data file.
+type Rule<'a, T> = dyn Fn(&dyn Layers, &Context) -> Planned<T> + 'a;
+
 /// One tree at work. Shared by everything that serves or changes it; nothing in it is lost with it.
 pub struct Vfs {
     store: Store,
