@@ -1,3 +1,4 @@
+//! What a container's configuration must hold.
 #![expect(clippy::unwrap_used, reason = "tests")]
 use super::*;
 use crate::runtime::spec::{Access, MountSource, MountSpec, Stdin};

@@ -67,8 +67,10 @@ pub(crate) struct Order {
 pub(crate) struct Running {
     /// The process in the container.
     pub(crate) pid: i32,
-    /// When it started, in ticks since boot: with the number it names one process for ever.
+    /// When it started, in ticks since the boot.
     pub(crate) start_ticks: u64,
+    /// Which boot that was: all three name one process for ever.
+    pub(crate) boot: String,
 }
 
 impl Running {
@@ -77,6 +79,7 @@ impl Running {
         Ok(Self {
             pid,
             start_ticks: start_ticks(pid)?,
+            boot: this_boot()?,
         })
     }
 
@@ -89,7 +92,9 @@ impl Running {
         let Ok(process) = pidfd_open(pid, PidfdFlags::empty()) else {
             return;
         };
-        if !start_ticks(self.pid).is_ok_and(|ticks| ticks == self.start_ticks) {
+        let is_same = start_ticks(self.pid).is_ok_and(|ticks| ticks == self.start_ticks)
+            && this_boot().is_ok_and(|boot| boot == self.boot);
+        if !is_same {
             return;
         }
         if pidfd_send_signal(&process, Signal::KILL).is_ok() {
@@ -98,6 +103,10 @@ impl Running {
             poll(&mut [PollFd::new(&process, PollFlags::IN)], limit.as_ref()).unwrap_or_default();
         }
     }
+}
+
+fn this_boot() -> io::Result<String> {
+    std::fs::read_to_string("/proc/sys/kernel/random/boot_id").map(|id| id.trim().to_owned())
 }
 
 /// Field 22 of `/proc/PID/stat`; counted from the end of the name, which may hold anything.
@@ -193,4 +202,35 @@ fn prepare(dir: &StateDir, given: OwnedFd) -> io::Result<serve::Serve> {
         None => None,
     };
     serve::Serve::listen(dir.clone(), job, log)
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+
+    #[test]
+    fn only_the_very_process_is_killed() {
+        let mut child = std::process::Command::new("sleep")
+            .arg("1000")
+            .spawn()
+            .unwrap();
+        let noted = Running::of(child.id().try_into().unwrap()).unwrap();
+        for other in [
+            Running {
+                start_ticks: noted.start_ticks + 1,
+                boot: noted.boot.clone(),
+                ..noted
+            },
+            Running {
+                boot: "another".to_owned(),
+                ..noted
+            },
+        ] {
+            other.kill();
+            assert!(child.try_wait().unwrap().is_none());
+        }
+        noted.kill();
+        assert!(!child.wait().unwrap().success());
+    }
 }
