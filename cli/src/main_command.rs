@@ -89,7 +89,8 @@ fn command(cli: Cli, hooks: Hooks) -> Result<()> {
     let done = runtime.block_on(async {
         let session = Session::new(settings, hooks);
         if cli.command.needs_service() {
-            session.verify_root().await?;
+            let verified = session.verify_root().await;
+            verified.map_err(|error| cli.command.unreached(error))?;
         }
         cli.command.run(&session).await
     });

@@ -10,18 +10,18 @@ use std::time::{Duration, Instant};
 
 /// What a finished command left.
 #[derive(Debug)]
-pub struct Done {
-    pub code: i32,
-    pub stdout: String,
-    pub stderr: String,
+pub(crate) struct Done {
+    pub(crate) code: i32,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
 }
 
-pub struct Nacre {
+pub(crate) struct Nacre {
     dir: tempfile::TempDir,
 }
 
 impl Nacre {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let dir = tempfile::Builder::new()
             .prefix("nacre-test-")
             .tempdir()
@@ -30,22 +30,22 @@ impl Nacre {
     }
 
     /// A path in the test's own directory.
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
     /// An empty directory of the test's own.
-    pub fn folder(&self, name: &str) -> PathBuf {
+    pub(crate) fn folder(&self, name: &str) -> PathBuf {
         let path = self.path(name);
         fs::create_dir_all(&path).unwrap();
         path
     }
 
-    pub fn root(&self) -> PathBuf {
+    pub(crate) fn root(&self) -> PathBuf {
         self.path("root")
     }
 
-    pub fn host(&self) -> String {
+    pub(crate) fn host(&self) -> String {
         format!("unix://{}", self.path("nacre.sock").display())
     }
 
@@ -63,12 +63,12 @@ impl Nacre {
     }
 
     /// Runs a command to its end.
-    pub fn run<S: AsRef<OsStr>>(&self, args: &[S]) -> Done {
+    pub(crate) fn run<S: AsRef<OsStr>>(&self, args: &[S]) -> Done {
         self.run_with_input(args, b"")
     }
 
     /// Runs a command with `input` on its standard input.
-    pub fn run_with_input<S: AsRef<OsStr>>(&self, args: &[S], input: &[u8]) -> Done {
+    pub(crate) fn run_with_input<S: AsRef<OsStr>>(&self, args: &[S], input: &[u8]) -> Done {
         let mut child = self
             .command(args)
             .stdin(Stdio::piped())
@@ -93,7 +93,7 @@ impl Nacre {
     }
 
     /// Runs a command that must succeed; returns its standard output without the last line's end.
-    pub fn ok<S: AsRef<OsStr> + std::fmt::Debug>(&self, args: &[S]) -> String {
+    pub(crate) fn ok<S: AsRef<OsStr> + std::fmt::Debug>(&self, args: &[S]) -> String {
         let done = self.run(args);
         assert_eq!(
             done.code, 0,
@@ -104,7 +104,7 @@ impl Nacre {
     }
 
     /// Runs a command that must fail with `code` and say `text`.
-    pub fn fails<S: AsRef<OsStr> + std::fmt::Debug>(
+    pub(crate) fn fails<S: AsRef<OsStr> + std::fmt::Debug>(
         &self,
         args: &[S],
         code: i32,
@@ -121,7 +121,7 @@ impl Nacre {
     }
 
     /// The service's process.
-    pub fn service_pid(&self) -> Option<i32> {
+    pub(crate) fn service_pid(&self) -> Option<i32> {
         fs::read_to_string(self.root().join("lock"))
             .ok()?
             .trim()
@@ -130,7 +130,7 @@ impl Nacre {
     }
 
     /// Kills the service as a power button would kill its process, and waits until it is gone.
-    pub fn kill_service(&self) {
+    pub(crate) fn kill_service(&self) {
         let pid = self.service_pid().expect("a service must be running");
         run_tool("kill", &["-9", &pid.to_string()]);
         let deadline = Instant::now() + Duration::from_secs(10);
@@ -140,12 +140,12 @@ impl Nacre {
     }
 
     /// The store check must be clean.
-    pub fn check(&self) {
+    pub(crate) fn check(&self) {
         self.ok(&["system", "check"]);
     }
 
     /// Mount points below the test's directory.
-    pub fn mount_points(&self) -> Vec<PathBuf> {
+    pub(crate) fn mount_points(&self) -> Vec<PathBuf> {
         let prefix = self.dir.path().to_str().unwrap().to_owned();
         fs::read_to_string("/proc/self/mountinfo")
             .unwrap()
@@ -207,7 +207,7 @@ fn quietly(program: &str, args: &[&str]) {
 }
 
 /// Runs a tool of the host that must succeed; returns its standard output.
-pub fn run_tool(program: &str, args: &[&str]) -> String {
+pub(crate) fn run_tool(program: &str, args: &[&str]) -> String {
     let output = Command::new(program)
         .args(args)
         .output()
@@ -221,7 +221,7 @@ pub fn run_tool(program: &str, args: &[&str]) -> String {
 }
 
 /// Waits until `true` or panics with `what`.
-pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+pub(crate) fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(20);
     while !holds() {
         assert!(Instant::now() < deadline, "never happened: {what}");
@@ -230,7 +230,7 @@ pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
 }
 
 /// One of the images of tests/images, as an OCI layout.
-pub fn test_image(name: &str) -> PathBuf {
+pub(crate) fn test_image(name: &str) -> PathBuf {
     let path = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("target/test-images")
         .join(name);
@@ -243,6 +243,6 @@ pub fn test_image(name: &str) -> PathBuf {
 }
 
 /// A test's own image source, for `nacre pull`.
-pub fn oci_source(name: &str) -> String {
+pub(crate) fn oci_source(name: &str) -> String {
     format!("oci:{}", test_image(name).display())
 }

@@ -6,14 +6,14 @@ use std::process::{Child, Command, Stdio};
 
 use crate::nacre::{eventually, run_tool, test_image};
 
-pub struct Registry {
+pub(crate) struct Registry {
     address: String,
     child: Child,
     _dir: tempfile::TempDir,
 }
 
 impl Registry {
-    pub fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let dir = tempfile::Builder::new()
             .prefix("nacre-registry-")
             .tempdir()
@@ -57,12 +57,12 @@ impl Registry {
     }
 
     /// `127.0.0.1:PORT/NAME`
-    pub fn name(&self, name: &str) -> String {
+    pub(crate) fn name(&self, name: &str) -> String {
         format!("{}/{name}", self.address)
     }
 
     /// Copies one of the test images in, with skopeo: not with what is tested.
-    pub fn serve(&self, image: &str) -> String {
+    pub(crate) fn serve(&self, image: &str) -> String {
         let source = format!("oci:{}:latest", test_image(image).display());
         let target = format!("docker://{}", self.name(image));
         run_tool(
@@ -80,7 +80,7 @@ impl Registry {
     }
 
     /// The digest that the registry gives for a name.
-    pub fn digest(&self, name: &str) -> String {
+    pub(crate) fn digest(&self, name: &str) -> String {
         let target = format!("docker://{}", self.name(name));
         run_tool(
             "skopeo",
@@ -97,7 +97,7 @@ impl Registry {
     }
 
     /// The raw manifest that the registry keeps for a name.
-    pub fn manifest(&self, name: &str) -> serde_json::Value {
+    pub(crate) fn manifest(&self, name: &str) -> serde_json::Value {
         let target = format!("docker://{}", self.name(name));
         serde_json::from_str(&run_tool(
             "skopeo",

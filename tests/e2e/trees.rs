@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest as _, Sha256};
 
 /// Every path below `root` (and `.`) with one line that says all of it but the inode number and ctime.
-pub fn list(root: &Path) -> BTreeMap<PathBuf, String> {
+pub(crate) fn list(root: &Path) -> BTreeMap<PathBuf, String> {
     let mut lines = BTreeMap::new();
     let mut first_names: HashMap<u64, PathBuf> = HashMap::new();
     let mut folders = vec![PathBuf::new()];
@@ -106,7 +106,7 @@ fn xattrs(path: &Path) -> BTreeMap<OsString, Vec<u8>> {
 }
 
 /// Panics with the first differences of two listings.
-pub fn assert_same(
+pub(crate) fn assert_same(
     what: &str,
     left: &BTreeMap<PathBuf, String>,
     right: &BTreeMap<PathBuf, String>,

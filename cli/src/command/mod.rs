@@ -23,7 +23,7 @@ mod system;
 
 use clap::Subcommand;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::session::Session;
 
 /// Every command.
@@ -190,6 +190,16 @@ impl Command {
     /// for it.
     pub(crate) fn needs_service(&self) -> bool {
         !matches!(self, Self::Service(_) | Self::Completion(_))
+    }
+
+    /// The error of a service that cannot be reached, as this command tells it.
+    pub(crate) fn unreached(&self, error: Error) -> Error {
+        match self {
+            Self::Run(_) | Self::Container(ContainerCommand::Run(_)) => {
+                run::before_start("run", error)
+            }
+            _ => error,
+        }
     }
 
     /// Runs the command.
