@@ -103,6 +103,9 @@ fn scaled(number: &str, scale: i64) -> Option<i64> {
     /// More decimals than a nanosecond's of an hour can show.
     const DECIMALS_MAX: usize = 12;
     let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+    if whole.is_empty() && fraction.is_empty() {
+        return None;
+    }
     let whole: i64 = if whole.is_empty() {
         0
     } else {
