@@ -2,6 +2,7 @@
 //!
 //! These tests need root, /dev/fuse and the packages of `.ci/setup`; without them they fail, they do not skip.
 #![expect(clippy::unwrap_used, reason = "a test panics on what it cannot do")]
+#![expect(clippy::print_stderr, reason = "a test that cannot run says why")]
 
 mod bad_input;
 mod commits;
