@@ -14,7 +14,7 @@ demo: setup build
 
 #: make test     install what is missing, and pass all tests (as root, with /dev/fuse)
 test: setup check images
-	$(CARGO) test --release --workspace --locked
+	$(CARGO) test --release --workspace --locked --no-fail-fast
 
 #: make check    formatter and linter, warnings denied
 check:

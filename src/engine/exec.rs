@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex};
 
 use super::container::{Container, Phase};
 use super::containers::not_running;
@@ -57,14 +57,18 @@ pub struct Exec {
 
 /// All of them. One lock, a leaf.
 #[derive(Default)]
-pub(crate) struct Execs(Mutex<HashMap<String, Known>>);
+pub(crate) struct Execs {
+    all: Mutex<HashMap<String, Known>>,
+    /// Rung whenever one has ended.
+    ended: Condvar,
+}
 
 /// A process, and its shim while it has one.
 type Known = (Exec, Option<Arc<Shim>>);
 
 impl Execs {
     fn get(&self, id: &str) -> Result<Known> {
-        self.0
+        self.all
             .lock()
             .get(id)
             .cloned()
@@ -72,14 +76,28 @@ impl Execs {
     }
 
     fn set(&self, id: &str, phase: ExecPhase, shim: Option<Arc<Shim>>) {
-        if let Some(entry) = self.0.lock().get_mut(id) {
+        if let Some(entry) = self.all.lock().get_mut(id) {
             entry.0.phase = phase;
             entry.1 = shim;
+        }
+        if matches!(phase, ExecPhase::Ended(_)) {
+            self.ended.notify_all();
+        }
+    }
+
+    /// Blocks while a process runs.
+    fn wait(&self, id: &str) {
+        let mut all = self.all.lock();
+        while all
+            .get(id)
+            .is_some_and(|(exec, _)| matches!(exec.phase, ExecPhase::Running(_)))
+        {
+            self.ended.wait(&mut all);
         }
     }
 
     fn add(&self, exec: Exec) {
-        let mut all = self.0.lock();
+        let mut all = self.all.lock();
         let ended = all
             .iter()
             .filter(|(_, (exec, _))| matches!(exec.phase, ExecPhase::Ended(_)));
@@ -94,7 +112,7 @@ impl Execs {
 
     /// Takes a process that is not started yet; a second start is refused.
     fn claim(&self, id: &str) -> Result<Exec> {
-        let mut all = self.0.lock();
+        let mut all = self.all.lock();
         let (exec, _) = all
             .get_mut(id)
             .ok_or_else(|| Error::NoSuchExec(id.to_owned()))?;
@@ -114,14 +132,14 @@ impl Execs {
 
     /// Its container ended: what was not started never will be.
     pub(crate) fn forget_container(&self, container: &ContainerId) {
-        self.0.lock().retain(|_, (exec, _)| {
+        self.all.lock().retain(|_, (exec, _)| {
             exec.container != *container || exec.phase != ExecPhase::Prepared
         });
     }
 
     /// The IDs of a container's processes that have not ended.
     pub(crate) fn of(&self, container: &ContainerId) -> Vec<String> {
-        let all = self.0.lock();
+        let all = self.all.lock();
         let of = all
             .values()
             .filter(|(exec, _)| exec.container == *container);
@@ -138,6 +156,13 @@ impl Execs {
 pub struct ReadyExec {
     exec: Exec,
     shim: Arc<Shim>,
+}
+
+impl ReadyExec {
+    /// The process's ID.
+    pub fn id(&self) -> &str {
+        &self.exec.id
+    }
 }
 
 impl Engine {
@@ -263,6 +288,11 @@ impl Engine {
             [("execID", exec.id.clone()), ("exitCode", code.to_string())],
         );
         delete(shim);
+    }
+
+    /// Waits until a process has ended and its exit code is known.
+    pub fn wait_exec(&self, id: &str) {
+        self.execs.wait(id);
     }
 
     /// Sets the size of a process's terminal.

@@ -15,7 +15,7 @@
 //! ```no_run
 //! # fn f(spec: nacre::runtime::spec::ContainerSpec, mount: std::os::fd::OwnedFd) -> Result<(), Box<dyn std::error::Error>> {
 //! use nacre::runtime::{AttachRequest, Launch, Shim};
-//! let shim = Shim::prepare(Launch { state_dir: "/run/nacre/c/0af".into(), spec, rootfs: mount, log: None })?;
+//! let shim = Shim::prepare(Launch { state_dir: "/run/nacre/c/0af".into(), spec, rootfs: mount, log: None, program: None })?;
 //! let streams = shim.attach(&AttachRequest { stdout: true, ..AttachRequest::default() })?; // before the start: nothing is missed
 //! shim.start()?;
 //! let exit = shim.wait()?;

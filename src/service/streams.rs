@@ -105,7 +105,7 @@ pub(crate) async fn attach(call: Call, name: String) -> Outcome {
             Attachment::AtStart(stream) => stream.await.ok(),
         };
         match stream {
-            Some(stream) => join(client, stream).await,
+            Some(stream) => join(client, stream, std::future::ready(())).await,
             None => drop(client.shutdown().await),
         }
     };
@@ -156,8 +156,9 @@ fn bytes_of(line: &Line, tty: bool) -> bytes::Bytes {
     }
 }
 
-/// Joins a client and a shim until the shim is done. The client's end of input closes the shim's input only.
-async fn join(client: Box<dyn Duplex>, shim: BlockingStream) {
+/// Joins a client and a shim until the shim is done, and what must be known before the client hears of the end. The
+/// client's end of input closes the shim's input only.
+async fn join(client: Box<dyn Duplex>, shim: BlockingStream, known: impl Future<Output = ()>) {
     let shim = shim
         .set_nonblocking(true)
         .and_then(|()| UnixStream::from_std(shim));
@@ -174,6 +175,7 @@ async fn join(client: Box<dyn Duplex>, shim: BlockingStream) {
     let to_client = drain(from_shim, to_client).await;
     // Output is at its end: say so first, then read what the client still sends, for closing a Unix socket with unread
     // input would throw away the output that is under way.
+    known.await;
     let mut to_client = to_client;
     to_client.shutdown().await.ok();
     let grace = std::time::Duration::from_secs(2);
@@ -246,8 +248,18 @@ async fn run_exec(
     tty: bool,
     mut client: Box<dyn Duplex>,
 ) {
-    match call::blocking(move || engine.start_exec(ready)).await {
-        Ok(()) => join(client, stream).await,
+    let (id, starting) = (ready.id().to_owned(), Arc::clone(&engine));
+    match call::blocking(move || starting.start_exec(ready)).await {
+        // At the end of the output clients ask for the exit code, and take what they get.
+        Ok(()) => {
+            let ended = async move {
+                let wait = move || engine.wait_exec(&id);
+                if let Err(error) = tokio::task::spawn_blocking(wait).await {
+                    tracing::warn!(%error, "cannot wait for the end of an exec");
+                }
+            };
+            join(client, stream, ended).await;
+        }
         Err(error) => {
             let text = format!("{}\r\n", answer::chain(&error));
             let bytes = if tty {
