@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""figures.py NACRE ROUNDS: times nacre and its peers in turn, and prints one table of medians and ratios.
+"""figures.py NACRE ROUNDS [pull|start|walk|touch …]: times nacre and its peers in turn, and prints one table of
+medians and ratios.
 
 Every row is a workload; its contenders run in turn within each round, so that a slow minute of the machine hits
 all of them. $B holds the images; a registry on 127.0.0.1:5000 serves them."""
@@ -94,9 +95,8 @@ def layer_digests(image):
 
 
 def starts():
-    for image in ("debian-min", "many-layers", "node-app"):
-        nacre(f"pull -q {REGISTRY}/{image}")
-        sh(f"{PODMAN} pull -q --tls-verify=false {REGISTRY}/{image}")
+    for image in ("debian-min", "many-layers"):
+        both_have(image)
     point = f"{WORK}/point"
     os.makedirs(point, exist_ok=True)
 
@@ -118,13 +118,24 @@ def walk(path):
     return f"find {path} -printf '%s%m' > /dev/null"
 
 
-def walks():
-    view, overlay = f"{WORK}/view", f"{WORK}/overlay"
-    for place in (view, overlay, f"{WORK}/upper", f"{WORK}/workdir"):
-        os.makedirs(place, exist_ok=True)
-    lower = sh(f"{PODMAN} image mount {REGISTRY}/node-app")
+def both_have(image):
+    nacre(f"pull -q {REGISTRY}/{image}")
+    sh(f"{PODMAN} pull -q --tls-verify=false {REGISTRY}/{image}")
+
+
+def overlay_lowers():
+    """The layers of node-app as podman has unpacked them, for a kernel overlay of our own."""
+    both_have("node-app")
+    for place in ("view", "rw", "overlay", "upper", "workdir"):
+        os.makedirs(f"{WORK}/{place}", exist_ok=True)
+    sh(f"{PODMAN} image mount {REGISTRY}/node-app")
     lowers = sh(f"{PODMAN} image inspect {REGISTRY}/node-app --format '{{{{.GraphDriver.Data.UpperDir}}}}:{{{{.GraphDriver.Data.LowerDir}}}}'")
     sh(f"{PODMAN} image umount {REGISTRY}/node-app")
+    return lowers
+
+
+def walks():
+    view, overlay, lowers = f"{WORK}/view", f"{WORK}/overlay", overlay_lowers()
 
     def mount_both(cold):
         nacre(f"umount {view}", check=False)
@@ -143,12 +154,11 @@ def walks():
         ("nacre", nothing, walk(view)), ("overlayfs", nothing, walk(overlay))])
     nacre(f"umount {view}")
     sh(f"umount {overlay}")
-    return lowers
 
 
-def touches(lowers):
+def touches():
     rw, overlay, plain = f"{WORK}/rw", f"{WORK}/overlay", f"{WORK}/plain"
-    os.makedirs(rw, exist_ok=True)
+    lowers = overlay_lowers()
     names = f"{WORK}/names"
     nacre(f"mount --read-only {REGISTRY}/node-app {rw}")
     sh(f"cd {rw} && find app/node_modules -type f | sort | head -n 5000 > {names}")
@@ -166,13 +176,13 @@ def touches(lowers):
         nacre(f"mount --name touch{number} {REGISTRY}/node-app {rw}")
         sh(f"mount -t overlay overlay -o lowerdir={lowers},upperdir={WORK}/upper,workdir={WORK}/workdir {overlay}")
         sh(f"mkdir {plain} && cd {rw} && cpio -pdm --quiet {plain} < {names}")
-        sh("sync")
+        drop_caches()
 
     def touch(place):
         return f"cd {place} && xargs touch < {names}"
 
-    Row("touch of 5,000 lower files", "≤ 3 × ext4", [
-        ("nacre", again, touch(rw)), ("ext4", nothing, touch(plain)), ("overlayfs", nothing, touch(overlay))])
+    Row("touch of 5,000 lower files, cold", "≤ 3 × ext4", [
+        ("nacre", again, touch(rw)), ("ext4", drop_caches, touch(plain)), ("overlayfs", drop_caches, touch(overlay))])
     nacre(f"umount {rw}")
     sh(f"umount {overlay}")
 
@@ -183,9 +193,9 @@ def main():
     os.makedirs(WORK)
     print("| workload | medians (nacre as a multiple of each) | goal |\n|---|---|---|")
     try:
-        pulls()
-        starts()
-        touches(walks())
+        rows = {"pull": pulls, "start": starts, "walk": walks, "touch": touches}
+        for name in sys.argv[3:] or rows:
+            rows[name]()
     finally:
         for place in ("view", "rw", "overlay", "point"):
             sh(f"umount -l {WORK}/{place}", check=False)
