@@ -46,12 +46,14 @@ echo "$registry"
 
 if curl -fsS -m 5 -o /dev/null https://registry-1.docker.io/v2/ 2>/dev/null || [ $? = 22 ]; then
   image=debian:stable-slim
+  source=$image
   say "docker.io answers: the image is $image"
 else
   say "docker.io cannot be reached: a Debian image built from packages, served by the registry here"
   tests/images/build.sh
   skopeo --insecure-policy copy -q --dest-tls-verify=false oci:target/test-images/debian-min:latest "docker://$registry/debian-min"
   image=$registry/debian-min
+  source=oci:$PWD/target/test-images/debian-min # the registry is gone when the demo is
 fi
 
 say "Pull it: layers are unpacked once, into a store indexed by RocksDB"
@@ -107,6 +109,7 @@ cat <<TXT
 Done: an image was pulled, mounted, changed, run, committed, pushed, saved, and pulled again by a second store.
 Next, with a store that stays (/var/lib/nacre):
   make install
-  nacre pull $image && nacre mount $image /mnt && ls /mnt
+  nacre pull $source
+  nacre mount ${image##*/} /mnt && ls /mnt
   nacre --help
 TXT
