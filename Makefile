@@ -32,6 +32,7 @@ build:
 #: make install  the program and its completions, under PREFIX (/usr/local)
 install: build
 	install -D -m 0755 target/release/nacre $(DESTDIR)$(PREFIX)/bin/nacre
+	strip --strip-debug $(DESTDIR)$(PREFIX)/bin/nacre
 	install -d $(DESTDIR)$(PREFIX)/share/bash-completion/completions $(DESTDIR)$(PREFIX)/share/zsh/site-functions $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
 	target/release/nacre completion bash > $(DESTDIR)$(PREFIX)/share/bash-completion/completions/nacre
 	target/release/nacre completion zsh > $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_nacre
