@@ -1,9 +1,10 @@
 //! Commit: commit → push → another store → pull gives the identical tree, and other tools accept the image.
 
 use std::fs::{self, OpenOptions};
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;
+use std::process::{Child, Command, Stdio};
 
 use crate::nacre::{Nacre, oci_source, run_tool};
 use crate::registry::Registry;
@@ -144,6 +145,78 @@ fn commit_push_wipe_pull_gives_the_identical_tree() {
         &tree,
         &trees::list(&bundle.join("rootfs")),
     );
+}
+
+/// A process that has stored bytes in shared mappings of its standard input and output, and told nobody.
+struct Storing(Child);
+
+impl Storing {
+    fn in_files(lower: &Path, new: &Path) -> Self {
+        let script = "import mmap, sys, time\nfor fd in 0, 1:\n m = mmap.mmap(fd, 4096)\n m[100:107] = b'stored!'\n globals()[f'm{fd}'] = m\nsys.stderr.write('stored')\nsys.stderr.flush()\ntime.sleep(600)\n";
+        let open = |path| {
+            OpenOptions::new()
+                .read(true)
+                .write(true)
+                .open(path)
+                .unwrap()
+        };
+        let mut child = Command::new("python3")
+            .args(["-c", script])
+            .stdin(open(lower))
+            .stdout(open(new))
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = [0; 6];
+        child
+            .stderr
+            .as_mut()
+            .unwrap()
+            .read_exact(&mut line)
+            .unwrap();
+        assert_eq!(&line, b"stored");
+        Self(child)
+    }
+}
+
+impl Drop for Storing {
+    fn drop(&mut self) {
+        // Already gone is as good as killed.
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
+}
+
+#[test]
+fn commit_has_what_a_running_process_stored_in_mappings() {
+    let nacre = Nacre::new();
+    nacre.ok(&["pull", "-q", &oci_source("debian-min")]);
+    let point = nacre.folder("a");
+    nacre.ok(&[
+        "mount",
+        "--name",
+        "work",
+        "debian-min",
+        point.to_str().unwrap(),
+    ]);
+    fs::write(point.join("opt/new"), vec![b'.'; 8192]).unwrap();
+    let storing = Storing::in_files(&point.join("usr/bin/env"), &point.join("opt/new"));
+    let diff = nacre.ok(&["diff", "work"]);
+    assert!(diff.contains("C /usr/bin/env\n"), "{diff}");
+    nacre.ok(&["commit", "work", "site:stored"]);
+    drop(storing);
+    let here = nacre.folder("here");
+    nacre.ok(&[
+        "mount",
+        "--read-only",
+        "site:stored",
+        here.to_str().unwrap(),
+    ]);
+    for file in ["usr/bin/env", "opt/new"] {
+        let bytes = fs::read(here.join(file)).unwrap();
+        assert_eq!(&bytes[100..107], b"stored!", "{file}");
+        assert_eq!(bytes, fs::read(point.join(file)).unwrap(), "{file}");
+    }
 }
 
 #[test]

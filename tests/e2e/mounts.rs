@@ -38,6 +38,42 @@ fn a_mount_is_a_root_filesystem() {
 }
 
 #[test]
+fn times_before_the_epoch_are_kept_and_the_first_of_all_harms_nobody() {
+    let nacre = with_image("debian-min");
+    let point = nacre.folder("a");
+    nacre.ok(&["mount", "debian-min", point.to_str().unwrap()]);
+    // A record alone, and one with a data file.
+    let (link, file) = (point.join("opt/link"), point.join("opt/file"));
+    std::os::unix::fs::symlink("nowhere", &link).unwrap();
+    fs::write(&file, "bytes").unwrap();
+    let set = |path: &Path, seconds: i64, nanos: i64| {
+        let time = rustix::fs::Timespec {
+            tv_sec: seconds,
+            tv_nsec: nanos,
+        };
+        let times = rustix::fs::Timestamps {
+            last_access: time,
+            last_modification: time,
+        };
+        let flags = rustix::fs::AtFlags::SYMLINK_NOFOLLOW;
+        rustix::fs::utimensat(rustix::fs::CWD, path, &times, flags).unwrap();
+        let stat = fs::symlink_metadata(path).unwrap();
+        (stat.mtime(), stat.mtime_nsec())
+    };
+    for path in [&link, &file] {
+        for (seconds, nanos) in [(-1, 500_000_000), (-1_000_000_000, 1), (-7, 0)] {
+            assert_eq!(set(path, seconds, nanos), (seconds, nanos), "{path:?}");
+        }
+    }
+    assert_eq!(set(&link, i64::MIN, 7), (i64::MIN, 0));
+    assert!(
+        set(&file, i64::MIN, 7).0 <= -(1 << 31),
+        "as the host has it"
+    );
+    assert_eq!(fs::read(&file).unwrap(), b"bytes");
+}
+
+#[test]
 fn mount_without_a_directory_picks_one_and_prints_it() {
     let nacre = with_image("debian-min");
     let picked = nacre.ok(&["mount", "--name", "look", "debian-min"]);

@@ -108,27 +108,18 @@ fn system_time(time: Time) -> SystemTime {
         .unwrap_or(UNIX_EPOCH)
 }
 
+/// A time that a program set. For times before the epoch fuser counts the nanoseconds backwards as well, although the
+/// kernel counts them forwards: second -1 and a tenth arrives as 1.1 s before the epoch. Undone here.
 fn time(time: SystemTime) -> Time {
-    let seconds = |duration: Duration| i64::try_from(duration.as_secs()).unwrap_or(i64::MAX);
     match time.duration_since(UNIX_EPOCH) {
         Ok(after) => Time {
-            seconds: seconds(after),
+            seconds: i64::try_from(after.as_secs()).unwrap_or(i64::MAX),
             nanos: after.subsec_nanos(),
         },
-        Err(before) => {
-            let before = before.duration();
-            // Nanoseconds always count forward: half a second before the epoch is second -1 and a half.
-            match before.subsec_nanos() {
-                0 => Time {
-                    seconds: seconds(before).saturating_neg(),
-                    nanos: 0,
-                },
-                nanos => Time {
-                    seconds: seconds(before).saturating_neg().saturating_sub(1),
-                    nanos: 1_000_000_000_u32.saturating_sub(nanos),
-                },
-            }
-        }
+        Err(before) => Time {
+            seconds: 0_i64.saturating_sub_unsigned(before.duration().as_secs()),
+            nanos: before.duration().subsec_nanos(),
+        },
     }
 }
 
@@ -200,12 +191,24 @@ pub(super) fn name(bytes: &[u8]) -> &OsStr {
 
 #[cfg(test)]
 mod tests {
+    use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
     use nacre_store::Time;
 
     use super::{system_time, time};
 
+    /// What fuser 0.18 makes of the kernel's two numbers.
+    fn as_fuser_reads(seconds: i64, nanos: u32) -> SystemTime {
+        let duration = Duration::new(seconds.unsigned_abs(), nanos);
+        if seconds >= 0 {
+            UNIX_EPOCH + duration
+        } else {
+            UNIX_EPOCH - duration
+        }
+    }
+
     #[test]
-    fn times_before_the_epoch_and_beyond_2106_survive_the_way_to_fuser_and_back() {
+    fn times_that_programs_set_arrive_as_they_are_before_the_epoch_too() {
         let cases = [
             (0, 0),
             (0, 1),
@@ -213,10 +216,26 @@ mod tests {
             (-1, 500_000_000),
             (-(1 << 31), 999_999_999),
             (1 << 34, 7),
+            (i64::MAX, 0),
+            (i64::MIN, 0),
         ];
         for (seconds, nanos) in cases {
-            let ours = Time { seconds, nanos };
-            assert_eq!(time(system_time(ours)), ours);
+            assert_eq!(
+                time(as_fuser_reads(seconds, nanos)),
+                Time { seconds, nanos }
+            );
         }
+    }
+
+    #[test]
+    fn times_before_the_epoch_are_shown_with_their_nanoseconds_counted_forwards() {
+        let half_past = Time {
+            seconds: -1,
+            nanos: 500_000_000,
+        };
+        assert_eq!(
+            system_time(half_past),
+            UNIX_EPOCH - Duration::from_millis(500)
+        );
     }
 }

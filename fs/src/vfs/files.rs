@@ -94,7 +94,7 @@ impl Vfs {
         } else {
             Way::Cached
         };
-        let mode = match (self.held.opened(ino, first), backing) {
+        let mode = match (self.held.opened(ino, first, access), backing) {
             (Way::Backed, Some(file)) => Ok(Mode::Backed(file)),
             (Way::Backed, None) => match self.backing(ino, &inode) {
                 Ok(Some(file)) => Ok(Mode::Backed(file)),

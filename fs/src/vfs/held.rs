@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use nacre_store::{Ino, UpperOp};
 use parking_lot::Mutex;
 
+use super::files::Access;
+
 /// Whether files may be given to the kernel to read and write by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Passthrough {
@@ -29,6 +31,8 @@ pub(crate) enum Way {
 struct Opens {
     count: u64,
     way: Way,
+    /// One of them is for writing: a mapping of it may have bytes that only the kernel knows.
+    written: bool,
 }
 
 /// What is held. One lock, a leaf of rank 3.
@@ -95,12 +99,14 @@ impl Held {
     }
 
     /// Counts an open file; returns its way: that of the others if there are any, else what `first` says.
-    pub(crate) fn opened(&self, ino: Ino, first: Way) -> Way {
+    pub(crate) fn opened(&self, ino: Ino, first: Way, access: Access) -> Way {
         let mut state = self.state.lock();
         let opens = state.opens.entry(ino).or_insert(Opens {
             count: 0,
             way: first,
+            written: false,
         });
+        opens.written |= access != Access::Read;
         opens.count = opens.count.saturating_add(1);
         opens.way
     }
@@ -124,6 +130,18 @@ impl Held {
         }
         state.opens.remove(&ino);
         (true, state.is_reclaimable(ino))
+    }
+
+    /// Files that are open for writing through the mount's page cache, where mappings keep bytes to themselves. The
+    /// kernel hands them over when a mapping goes, which is before the file is released.
+    pub(crate) fn written_in_cache(&self) -> Vec<Ino> {
+        let state = self.state.lock();
+        let written = |opens: &Opens| opens.written && opens.way == Way::Cached;
+        let opens = state.opens.iter();
+        opens
+            .filter(|(_, opens)| written(opens))
+            .map(|(ino, _)| *ino)
+            .collect()
     }
 
     /// Whether any file of the inode is open.
@@ -175,7 +193,7 @@ impl State {
 mod tests {
     use nacre_store::{Ino, UpperOp};
 
-    use super::{Held, Way};
+    use super::{Access, Held, Way};
 
     const INO: Ino = Ino(7);
 
@@ -183,7 +201,7 @@ mod tests {
     fn an_orphan_is_reclaimed_after_the_last_forget_and_the_last_release() {
         let held = Held::new(true);
         held.looked_up(&[INO, INO]);
-        held.opened(INO, Way::Cached);
+        held.opened(INO, Way::Cached, Access::Read);
         held.follow(&[UpperOp::SetOrphan(INO)]);
         assert_eq!(held.released(INO), (true, false), "still looked up");
         assert!(held.forgotten(&[(INO, 1)]).is_empty(), "one lookup is left");
@@ -194,7 +212,7 @@ mod tests {
     fn the_order_of_forget_and_release_does_not_matter() {
         let held = Held::new(true);
         held.looked_up(&[INO]);
-        held.opened(INO, Way::Cached);
+        held.opened(INO, Way::Cached, Access::Read);
         held.follow(&[UpperOp::SetOrphan(INO)]);
         assert!(held.forgotten(&[(INO, 1)]).is_empty(), "still open");
         assert_eq!(held.released(INO), (true, true));
@@ -212,10 +230,23 @@ mod tests {
     #[test]
     fn all_open_files_of_an_inode_share_the_way_of_the_first() {
         let held = Held::new(true);
-        assert_eq!(held.opened(INO, Way::Cached), Way::Cached);
-        assert_eq!(held.opened(INO, Way::Backed), Way::Cached);
+        assert_eq!(held.opened(INO, Way::Cached, Access::Read), Way::Cached);
+        assert_eq!(held.opened(INO, Way::Backed, Access::Read), Way::Cached);
         assert_eq!(held.released(INO), (false, false));
         assert_eq!(held.released(INO), (true, false));
-        assert_eq!(held.opened(INO, Way::Backed), Way::Backed);
+        assert_eq!(held.opened(INO, Way::Backed, Access::Read), Way::Backed);
+    }
+
+    #[test]
+    fn only_what_is_open_for_writing_in_the_cache_may_have_unknown_bytes() {
+        let held = Held::new(true);
+        held.opened(Ino(1), Way::Cached, Access::Read);
+        held.opened(Ino(2), Way::Backed, Access::Write);
+        held.opened(Ino(3), Way::Cached, Access::Write);
+        held.opened(Ino(3), Way::Cached, Access::Read);
+        assert_eq!(held.written_in_cache(), [Ino(3)]);
+        held.released(Ino(3));
+        held.released(Ino(3));
+        assert!(held.written_in_cache().is_empty());
     }
 }

@@ -88,7 +88,8 @@ pub struct Vfs {
 pub trait Kernel: Send + Sync {
     /// An inode's attributes are others. May be called while a request is being answered.
     fn attributes_changed(&self, ino: Ino);
-    /// A file's bytes, and its attributes, are others.
+    /// A file's bytes, and its attributes, are others. What programs stored in mappings is written (to us) first, so
+    /// no thread that serves the tree may call this.
     fn content_changed(&self, ino: Ino);
     /// A directory has a name that leads elsewhere.
     fn entry_changed(&self, dir: Ino, name: &FileName);

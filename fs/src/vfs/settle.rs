@@ -61,8 +61,15 @@ impl Vfs {
 
     /// The upper's overrides as they are now. What programs write meanwhile may be in it or not: who wants one moment
     /// stops them first.
+    ///
+    /// Bytes that a program stored in a shared mapping of a lower file are only in the kernel's page cache until then. `syncfs`
+    /// would write them back, but needs a path to the mount, and a process that may hang on it; a kernel that is told to
+    /// drop the pages writes the changed ones back first.
     pub fn settled(&self) -> Result<Settled> {
         let upper = self.upper()?;
+        for ino in self.held.written_in_cache() {
+            self.tell_content(ino);
+        }
         let mut inodes = upper.inodes().map_err(|e| of_store(&e))?;
         let entries = upper.entries().map_err(|e| of_store(&e))?;
         for (ino, inode) in &mut inodes {
