@@ -54,6 +54,14 @@ pub(crate) fn code_of(error: &Error) -> i32 {
     }
 }
 
+/// The exit code that a failed exec leaves: where a start leaves 128, docker leaves 126.
+pub(crate) fn exec_code_of(error: &Error) -> i32 {
+    match code_of(error) {
+        NOT_STARTED => NOT_PERMITTED,
+        code => code,
+    }
+}
+
 impl Engine {
     /// Starts a container's process.
     pub fn start_container(self: &Arc<Self>, text: &str) -> Result<()> {
