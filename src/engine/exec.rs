@@ -9,7 +9,7 @@ use parking_lot::{Condvar, Mutex};
 use super::container::{Container, Phase};
 use super::containers::not_running;
 use super::error::{Error, Result};
-use super::start::code_of;
+use super::start::exec_code_of;
 use super::stop::run_of;
 use super::{Engine, merge, names};
 use crate::runtime::spec::{ConsoleSize, ContainerId, ExecId, ExecSpec, ProcessSpec};
@@ -217,7 +217,8 @@ impl Engine {
                 Ok((ReadyExec { exec, shim }, stream))
             }
             Err(error) => {
-                self.execs.set(id, ExecPhase::Ended(code_of(&error)), None);
+                self.execs
+                    .set(id, ExecPhase::Ended(exec_code_of(&error)), None);
                 Err(error)
             }
         }
@@ -272,7 +273,7 @@ impl Engine {
             Err(error) => {
                 let error = Error::from(error);
                 self.execs
-                    .set(&exec.id, ExecPhase::Ended(code_of(&error)), None);
+                    .set(&exec.id, ExecPhase::Ended(exec_code_of(&error)), None);
                 delete(shim);
                 Err(error)
             }

@@ -54,6 +54,14 @@ pub(crate) fn code_of(error: &Error) -> i32 {
     }
 }
 
+/// The exit code that a failed exec leaves: where a start leaves 128, docker leaves 126.
+pub(crate) fn exec_code_of(error: &Error) -> i32 {
+    match code_of(error) {
+        NOT_STARTED => NOT_PERMITTED,
+        code => code,
+    }
+}
+
 impl Engine {
     /// Starts a container's process.
     pub fn start_container(self: &Arc<Self>, text: &str) -> Result<()> {
@@ -281,7 +289,7 @@ impl Engine {
 fn specification(document: &Container, files: &Files) -> Result<ContainerSpec> {
     let (config, host) = (&document.config, &document.host);
     let (program, arguments) = merge::command(config)?;
-    let hostname = document.hostname();
+    let hostname = hostname_seen(document, &document.hostname());
     let stdin = match (config.open_stdin, config.stdin_once) {
         (false, _) => Stdin::Null,
         (true, false) => Stdin::Open,
@@ -304,7 +312,7 @@ fn specification(document: &Container, files: &Files) -> Result<ContainerSpec> {
         id: document.id.clone(),
         process: ProcessSpec {
             args: std::iter::once(program).chain(arguments).collect(),
-            env: merge::environment(config, &hostname_seen(document, &hostname)),
+            env: merge::environment(config, &hostname),
             cwd: config.working_dir.clone(),
             user: config.user.clone(),
             groups: host.groups.clone(),

@@ -113,7 +113,8 @@ fn network(asked: &mut HostConfig, warnings: &mut Vec<String>) -> Result<Network
             Network::Host
         }
         other => {
-            return Err(Error::not_found(format!(
+            // Not 404: docker's client would take that for a missing image, and pull.
+            return Err(Error::invalid(format!(
                 "network {other} not found: nacre knows \"host\" and \"none\""
             )));
         }

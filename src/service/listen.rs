@@ -1,6 +1,6 @@
 //! The socket's accept loop: one task a connection, HTTP by hyper, and connections taken over. Never looks at a route.
 
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,11 +23,18 @@ const SOCKET_MODE: u32 = 0o660;
 /// Pause after an accept that failed, so that running out of descriptors does not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// Listens on a socket at `path`, made anew.
+/// Listens on a socket at `path`, made anew; what is no socket there is left as it is.
 pub(crate) fn bind(path: &Path) -> std::io::Result<UnixListener> {
-    match std::fs::remove_file(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
-        _ => {}
+    match std::fs::symlink_metadata(path) {
+        Ok(found) if found.file_type().is_socket() => std::fs::remove_file(path)?,
+        Ok(_) => {
+            return Err(std::io::Error::new(
+                std::io::ErrorKind::AlreadyExists,
+                "there is something else than a socket, and it is left as it is",
+            ));
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
     }
     if let Some(dir) = path.parent() {
         std::fs::create_dir_all(dir)?;

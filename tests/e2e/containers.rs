@@ -160,6 +160,47 @@ fn what_a_container_is_given() {
 }
 
 #[test]
+fn with_the_hosts_network_a_container_has_the_hosts_name() {
+    let nacre = ready();
+    let script = "hostname; cat /etc/hostname; echo $HOSTNAME";
+    let args = [
+        "run",
+        "--rm",
+        "--network",
+        "host",
+        "debian-min",
+        "sh",
+        "-c",
+        script,
+    ];
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap();
+    assert_eq!(nacre.ok(&args), name.repeat(3).trim_end());
+}
+
+#[test]
+fn an_exec_that_cannot_start_ends_as_dockers_does() {
+    let nacre = ready();
+    nacre.ok(&[
+        "run",
+        "-d",
+        "--name",
+        "web",
+        "--network",
+        "none",
+        "debian-min",
+        "sleep",
+        "1000",
+    ]);
+    nacre.fails(
+        &["exec", "-u", "nosuch", "web", "id"],
+        126,
+        "unable to find user nosuch",
+    );
+    nacre.fails(&["exec", "web", "nosuch"], 127, "executable file not found");
+    nacre.ok(&["rm", "-f", "web"]);
+}
+
+#[test]
 fn a_detached_container_lives_from_run_to_rm() {
     let nacre = ready();
     let id = nacre.ok(&[
