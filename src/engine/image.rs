@@ -293,6 +293,11 @@ pub(crate) fn target_name(repository: &str, tag: &str) -> Result<Reference> {
             "refusing to create a tag with a digest reference",
         ));
     }
+    if name.familiar().split(':').next() == Some("sha256") {
+        return Err(Error::invalid(
+            "refusing to create an ambiguous tag using digest algorithm as name",
+        ));
+    }
     if tag.is_empty() {
         return Ok(name.or_latest());
     }
@@ -499,5 +504,10 @@ mod tests {
         assert_eq!(target_name("site", "").unwrap().familiar(), "site:latest");
         assert!(target_name("Site", "").is_err());
         assert!(target_name("site", "a b").is_err());
+        // It would hide images whose ID begins so.
+        assert!(target_name("sha256:abc", "").is_err());
+        assert!(target_name("sha256", "abc").is_err());
+        assert!(target_name("sha2567", "abc").is_ok());
+        assert!(target_name("127.0.0.1:5000/sha256", "abc").is_ok());
     }
 }

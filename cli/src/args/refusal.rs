@@ -62,26 +62,31 @@ pub(super) fn refuse(tree: &clap::Command, argv: &[OsString], error: &clap::Erro
         ErrorKind::InvalidValue | ErrorKind::ValueValidation if argument.starts_with('-') => {
             let value = text(error, ContextKind::InvalidValue);
             let flag = flag_names(command, &argument);
-            let reason = match error.source() {
-                Some(source) => source.to_string(),
-                None => format!(
-                    "must be one of {}",
-                    text(error, ContextKind::ValidValue).replace(", ", "|")
-                ),
-            };
+            let reason = reason(error);
             flag_error(format!(
                 "invalid argument {value:?} for \"{flag}\" flag: {reason}"
             ))
         }
         ErrorKind::InvalidValue | ErrorKind::ValueValidation => {
             let value = text(error, ContextKind::InvalidValue);
-            let reason = error.source().map(ToString::to_string).unwrap_or_default();
+            let reason = reason(error);
             Parsed::Refuse {
                 message: format!("{PROGRAM}: invalid argument {value:?}: {reason}\n\n{end}"),
                 code: 1,
             }
         }
         _ => flag_error(plain(error)),
+    }
+}
+
+/// Why a value is refused: what its parser said, or else what it may be.
+fn reason(error: &clap::Error) -> String {
+    match error.source() {
+        Some(source) => source.to_string(),
+        None => format!(
+            "must be one of {}",
+            text(error, ContextKind::ValidValue).replace(", ", "|")
+        ),
     }
 }
 

@@ -153,6 +153,16 @@ fn bad_flags_are_told_as_docker_tells_them() {
 }
 
 #[test]
+fn a_word_that_must_be_one_of_a_few_is_told_which() {
+    let (message, code) = refused(&["completion", "tcsh"]);
+    assert_eq!(code, 1);
+    assert!(
+        message.starts_with("nacre: invalid argument \"tcsh\": must be one of bash|"),
+        "{message}"
+    );
+}
+
+#[test]
 fn unknown_commands_are_told_with_what_is_near() {
     let (message, code) = refused(&["bogus"]);
     assert_eq!(code, 1);
