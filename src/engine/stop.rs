@@ -166,8 +166,13 @@ impl Engine {
         }
     }
 
-    /// Removes a container with its writable layer.
+    /// Removes a container with its writable layer, or what is kept under the name of a mount.
     pub fn remove_container(&self, text: &str, force: bool) -> Result<()> {
+        // Containers and mounts share their names; a whole name goes before the beginning of an ID.
+        let name = text.strip_prefix('/').unwrap_or(text);
+        if self.mounts.kept(name).is_some() {
+            return self.remove_kept(name);
+        }
         let live = self.containers.find(text)?;
         let _working = live.work.lock();
         if live.turns.borrow().gone {

@@ -136,6 +136,25 @@ fn an_upper_outlives_its_mount_and_a_killed_service() {
 }
 
 #[test]
+fn rm_removes_what_a_mount_kept() {
+    let nacre = with_image("debian-min");
+    let point = nacre.folder("a");
+    let target = point.to_str().unwrap();
+    nacre.ok(&["mount", "--name", "kept", "debian-min", target]);
+    fs::write(point.join("new"), "kept").unwrap();
+    nacre.fails(&["rm", "-f", "kept"], 1, "it is mounted on");
+    assert_eq!(fs::read_to_string(point.join("new")).unwrap(), "kept");
+
+    nacre.ok(&["umount", target]);
+    assert_eq!(nacre.ok(&["rm", "kept"]), "kept");
+    nacre.fails(&["rm", "kept"], 1, "No such container: kept");
+    nacre.ok(&["mount", "--name", "kept", "debian-min", target]);
+    assert!(!point.join("new").exists());
+    nacre.ok(&["umount", target]);
+    nacre.check();
+}
+
+#[test]
 fn two_mounts_of_one_upper_are_one_filesystem() {
     let nacre = with_image("debian-min");
     let (a, b) = (nacre.folder("a"), nacre.folder("b"));

@@ -84,10 +84,11 @@ pub(crate) async fn kill(session: &Session, args: KillArgs) -> Result<()> {
 /// The flags of `rm`.
 #[derive(clap::Args)]
 #[command(
-    override_usage = "[OPTIONS] CONTAINER [CONTAINER...]",
+    override_usage = "[OPTIONS] CONTAINER|MOUNT [CONTAINER|MOUNT...]",
     after_help = "Examples:
   nacre rm web
-  nacre rm -f $(nacre ps -aq)"
+  nacre rm -f $(nacre ps -aq)
+  nacre rm work                               what a mount kept under this name"
 )]
 pub(crate) struct RmArgs {
     /// Kill it first if it runs; a container that does not exist is no error
