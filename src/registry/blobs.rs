@@ -255,10 +255,10 @@ pub(super) async fn next_chunk(
     let action = action(method);
     let stall = client.settings().stall;
     match tokio::time::timeout(stall, answer.chunk()).await {
-        Ok(read) => read.map_err(|source| Error::Transport {
+        Ok(read) => read.map_err(|cause| Error::Transport {
             action,
             url: shown(url),
-            source,
+            cause,
         }),
         Err(_) => Err(Error::Stalled {
             action,

@@ -205,8 +205,8 @@ impl Client {
                 // What Go's servers say when they are spoken to without TLS.
                 Ok(400) => Ok(tls),
                 Ok(_) => Ok(plain),
-                Err(Error::Transport { source, .. })
-                    if !source.is_connect() && self.probe(&tls).await.is_ok() =>
+                Err(Error::Transport { cause, .. })
+                    if !cause.is_connect() && self.probe(&tls).await.is_ok() =>
                 {
                     Ok(tls)
                 }
@@ -240,7 +240,7 @@ impl Client {
             };
             failures += 1;
             let unreachable =
-                matches!(&error, Error::Transport { source, .. } if source.is_connect());
+                matches!(&error, Error::Transport { cause, .. } if cause.is_connect());
             if failures >= self.0.settings.request_attempts || unreachable || !error.is_passing() {
                 return Err(error);
             }
@@ -257,10 +257,10 @@ impl Client {
     ) -> Result<Response> {
         let stall = self.0.settings.stall;
         match tokio::time::timeout(stall, send).await {
-            Ok(sent) => sent.map_err(|source| Error::Transport {
+            Ok(sent) => sent.map_err(|cause| Error::Transport {
                 action: action(method),
                 url: shown(url),
-                source,
+                cause,
             }),
             Err(_) => Err(Error::Stalled {
                 action: action(method),

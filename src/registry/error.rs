@@ -24,15 +24,15 @@ pub enum Direction {
 #[non_exhaustive]
 pub enum Error {
     /// No connection, or it broke.
-    #[error("{action} \"{url}\": {}", root_cause(source))]
+    #[error("{action} \"{url}\": {}", root_cause(cause))]
     Transport {
         /// `Get`, `Put` …
         action: &'static str,
         /// Of what.
         url: String,
-        /// What the HTTP library said.
-        #[source]
-        source: reqwest::Error,
+        /// What the HTTP library said. Not the `source`: what lies below repeats the URL at every step, and the last
+        /// of it is shown.
+        cause: reqwest::Error,
     },
     /// The registry took too long.
     #[error("{action} \"{url}\": no answer for {seconds} seconds")]
@@ -153,7 +153,7 @@ impl Error {
     /// Whether the same request may fare better in a moment.
     pub(crate) fn is_passing(&self) -> bool {
         match self {
-            Error::Transport { source, .. } => !source.is_builder() && !source.is_redirect(),
+            Error::Transport { cause, .. } => !cause.is_builder() && !cause.is_redirect(),
             Error::Stalled { .. } => true,
             Error::Refused(refusal) => is_passing_status(refusal.status),
             _ => false,

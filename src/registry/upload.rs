@@ -235,10 +235,10 @@ impl Watched {
         let (mut seen, mut still) = (0, Duration::ZERO);
         loop {
             if let Ok(sent) = tokio::time::timeout(WATCH, &mut sending).await {
-                return sent.map_err(|source| Error::Transport {
+                return sent.map_err(|cause| Error::Transport {
                     action: call.action(),
                     url: shown(&call.url),
-                    source,
+                    cause,
                 });
             }
             let now = self.sent.load(Ordering::Relaxed);

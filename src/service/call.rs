@@ -125,9 +125,17 @@ pub(crate) async fn blocking<T: Send + 'static>(
 }
 
 async fn forward(mut body: BodyDataStream, to: mpsc::Sender<io::Result<Bytes>>) {
+    let mut reader = Some(to);
     while let Some(chunk) = body.next().await {
-        // A reader that left has read what it wanted.
-        if to.send(chunk.map_err(io::Error::other)).await.is_err() {
+        let broken = chunk.is_err();
+        if let Some(to) = &reader
+            && to.send(chunk.map_err(io::Error::other)).await.is_err()
+        {
+            // It has read what it wanted. The rest must be taken all the same until the client has sent it or leaves:
+            // one whose writing fails does not read the answer, which is on its way meanwhile.
+            reader = None;
+        }
+        if broken {
             break;
         }
     }
