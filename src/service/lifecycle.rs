@@ -32,8 +32,11 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How long a service that leaves waits for answers that are under way.
 const DRAIN: Duration = Duration::from_secs(5);
 
-/// How long a service that came second waits for the first one's socket.
-const FIRST_ONE_PATIENCE: Duration = Duration::from_secs(20);
+/// How long a service that came second waits for the first one's socket, or for its end.
+const OWNER_PATIENCE: Duration = Duration::from_secs(20);
+
+/// How often it looks.
+const OWNER_STEP: Duration = Duration::from_millis(10);
 
 /// A log file longer than this is begun anew.
 const LOG_BYTES_MAX: u64 = 4 << 20;
@@ -87,6 +90,10 @@ pub fn run_if_asked() -> Option<ExitCode> {
         return None;
     }
     let (root, socket, debug) = (args.next()?, args.next()?, args.next()?);
+    // Whoever waits for the end of a pipe, or for a lock on a file, of the command that started us would wait for us.
+    if let Err(error) = crate::sys::close_from(3) {
+        say(&format!("cannot close inherited descriptors: {error}"));
+    }
     // The terminal's signals and its end are none of ours any more. It fails only for a leader of a group, who has that.
     rustix::process::setsid().ok();
     let place = Place {
@@ -97,13 +104,17 @@ pub fn run_if_asked() -> Option<ExitCode> {
     Some(match run_at(&place, Some(IDLE_SECONDS), Second::Steps) {
         Ok(()) => ExitCode::SUCCESS,
         Err(message) => {
-            // The log is the only one to tell.
-            std::io::stderr()
-                .write_all(format!("{message}\n").as_bytes())
-                .ok();
+            say(&message);
             ExitCode::FAILURE
         }
     })
+}
+
+/// Writes into the log, which is the only one to tell; if it cannot be written, nobody is left.
+fn say(message: &str) {
+    std::io::stderr()
+        .write_all(format!("{message}\n").as_bytes())
+        .ok();
 }
 
 /// Runs the service in the foreground until it ends.
@@ -146,11 +157,8 @@ fn run_at(place: &Place, idle_seconds_max: Option<u64>, second: Second) -> Resul
     need_root()?;
     log::start(place.debug);
     raise_descriptors();
-    let store = match Store::open(&place.root, Options::default()) {
-        Err(nacre_store::Error::Owned { .. }) if second == Second::Steps => {
-            return wait_for_first(&place.socket);
-        }
-        opened => opened.map_err(|error| super::answer::chain(&error))?,
+    let Some(store) = open_store(place, second)? else {
+        return Ok(());
     };
     let run_dir = run_dir(&place.root);
     let engine = Engine::open(store, &run_dir).map_err(|error| super::answer::chain(&error))?;
@@ -195,19 +203,27 @@ fn raise_descriptors() {
     }
 }
 
-/// The other service has the store; it serves as soon as its socket answers.
-fn wait_for_first(socket: &Path) -> Result<(), String> {
+/// Opens the store. None: the service that has it serves us too.
+fn open_store(place: &Place, second: Second) -> Result<Option<Store>, String> {
     let start = Instant::now();
-    while start.elapsed() < FIRST_ONE_PATIENCE {
-        if UnixStream::connect(socket).is_ok() {
-            return Ok(());
+    loop {
+        let owned = match Store::open(&place.root, Options::default()) {
+            Ok(store) => return Ok(Some(store)),
+            Err(error @ nacre_store::Error::Owned { .. }) if second == Second::Steps => error,
+            Err(error) => return Err(super::answer::chain(&error)),
+        };
+        // The owner has been started a moment ago and will answer, or is about to leave and will let go.
+        if UnixStream::connect(&place.socket).is_ok() {
+            return Ok(None);
         }
-        std::thread::sleep(Duration::from_millis(20));
+        if start.elapsed() >= OWNER_PATIENCE {
+            return Err(format!(
+                "{owned}, which does not answer on {}",
+                place.socket.display()
+            ));
+        }
+        std::thread::sleep(OWNER_STEP);
     }
-    Err(format!(
-        "another service has the store, and does not answer on {}",
-        socket.display()
-    ))
 }
 
 async fn serve(service: &Arc<Service>, socket: &Path) -> Result<(), String> {

@@ -6,8 +6,9 @@ use std::net::{TcpListener, TcpStream};
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
-use crate::nacre::{Nacre, oci_source, run_tool, test_image};
+use crate::nacre::{Nacre, eventually, oci_source, run_tool, test_image};
 
 fn ready() -> Nacre {
     let nacre = Nacre::new();
@@ -95,7 +96,12 @@ fn a_registry_that_says_no_is_quoted() {
         .unwrap()
         .local_addr()
         .unwrap();
-    nacre.fails(&["pull", &format!("{closed}/x")], 1, "onnection refused");
+    let url = format!("Get \"http://{closed}/v2/\"");
+    nacre.fails(
+        &["pull", &format!("{closed}/x")],
+        1,
+        &format!("{url}: connect: connection refused\n"),
+    );
     assert_eq!(nacre.ok(&["image", "ls", "-q"]), "");
     nacre.check();
 }
@@ -194,6 +200,31 @@ fn garbage_and_truncated_archives_are_refused() {
 }
 
 #[test]
+fn a_refused_upload_is_answered_however_long_it_is() {
+    let nacre = ready();
+    // Refused at its first block, while the client has almost all of it still to send.
+    let xz = nacre.path("long.xz");
+    fs::write(&xz, b"\xfd7zXZ\0").unwrap();
+    run_tool("truncate", &["-s", "200M", xz.to_str().unwrap()]);
+    for _ in 0..5 {
+        nacre.fails(&["load", "-i", xz.to_str().unwrap()], 1, "from daemon");
+        nacre.fails(&["import", xz.to_str().unwrap()], 1, "from daemon");
+    }
+    // An archive that has ended is not waited for to end again.
+    let endless = fs::File::open("/dev/zero").unwrap();
+    let status = Command::new("timeout")
+        .args(["20", env!("CARGO_BIN_EXE_nacre"), "load"])
+        .env("NACRE_ROOT", nacre.root())
+        .env("NACRE_HOST", nacre.host())
+        .stdin(endless)
+        .stderr(Stdio::null())
+        .status()
+        .unwrap();
+    assert_eq!(status.code(), Some(1));
+    nacre.check();
+}
+
+#[test]
 fn bad_mount_points_are_refused_and_nothing_is_lost() {
     let nacre = ready();
     nacre.fails(
@@ -252,6 +283,59 @@ fn a_second_service_on_the_same_root_says_who_owns_it() {
 }
 
 #[test]
+fn a_stopped_service_is_gone_and_the_next_command_does_not_wait_for_it() {
+    let nacre = ready();
+    for _ in 0..5 {
+        let pid = nacre.service_pid().unwrap();
+        assert_eq!(nacre.ok(&["service", "--stop"]), "stopped");
+        // It has ended, if its new parent has not buried it yet.
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        assert!(
+            stat.is_empty() || stat.contains(") Z ") || stat.contains(") X "),
+            "the service is said to have stopped: {stat}"
+        );
+        nacre.ok(&["image", "ls"]);
+    }
+}
+
+#[test]
+fn a_service_started_while_another_one_leaves_takes_over() {
+    let nacre = ready();
+    for _ in 0..5 {
+        let pid = nacre.service_pid().unwrap().to_string();
+        // Nobody waits for its end.
+        run_tool("kill", &["-TERM", &pid]);
+        eventually("the socket is gone", || !nacre.path("nacre.sock").exists());
+        let start = Instant::now();
+        nacre.ok(&["image", "ls"]);
+        assert!(start.elapsed() < Duration::from_secs(10));
+    }
+}
+
+#[test]
+fn a_service_holds_nothing_of_the_command_that_started_it() {
+    let nacre = Nacre::new();
+    // A descriptor that is neither standard nor closed on exec, as flock(1) and make have.
+    let script = format!(
+        "exec {} image ls 9>&1 >/dev/null",
+        env!("CARGO_BIN_EXE_nacre")
+    );
+    let start = Instant::now();
+    let output = Command::new("sh")
+        .args(["-c", &script])
+        .env("NACRE_ROOT", nacre.root())
+        .env("NACRE_HOST", nacre.host())
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    // The pipe has ended, and the service has not.
+    assert!(start.elapsed() < Duration::from_secs(10));
+    let pid = nacre.service_pid().unwrap();
+    assert!(Path::new(&format!("/proc/{pid}")).exists());
+}
+
+#[test]
 fn without_root_one_clear_error() {
     let nacre = Nacre::new();
     let program = nacre.path("nacre");
@@ -282,6 +366,22 @@ fn without_root_one_clear_error() {
         );
         assert!(said.contains("root"), "{args:?}: {said}");
     }
+
+    // A service that may not be asked has not been stopped.
+    nacre.ok(&["image", "ls"]);
+    let output = Command::new(&program)
+        .args(["service", "--stop"])
+        .env("NACRE_ROOT", nacre.root())
+        .env("NACRE_HOST", nacre.host())
+        .uid(65_534)
+        .gid(65_534)
+        .current_dir("/")
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("Permission denied"), "{said}");
 }
 
 #[test]

@@ -50,18 +50,7 @@ impl Connector {
             Ok(stream) => return Ok(stream),
             Err(error) => error,
         };
-        let silent = matches!(
-            error.kind(),
-            ErrorKind::NotFound | ErrorKind::ConnectionRefused
-        );
-        if error.kind() == ErrorKind::PermissionDenied {
-            return Err(Error::NoAccess {
-                socket: self.settings.socket.clone(),
-                uid: uid(),
-                source: error,
-            });
-        }
-        if !silent || self.started.get() || !self.settings.may_start() {
+        if !is_silent(&error) || self.started.get() || !self.settings.may_start() {
             return Err(self.unreachable(error));
         }
         if uid() != 0 {
@@ -70,16 +59,25 @@ impl Connector {
         self.start().await
     }
 
-    /// Connects only if somebody answers.
-    pub(crate) async fn connect_if_running(&self) -> Option<UnixStream> {
-        UnixStream::connect(&self.settings.socket).await.ok()
+    /// Connects only if a service runs.
+    pub(crate) async fn connect_if_running(&self) -> Result<Option<UnixStream>> {
+        match UnixStream::connect(&self.settings.socket).await {
+            Ok(stream) => Ok(Some(stream)),
+            Err(error) if is_silent(&error) => Ok(None),
+            Err(error) => Err(self.unreachable(error)),
+        }
     }
 
     fn unreachable(&self, source: io::Error) -> Error {
-        Error::Unreachable {
-            socket: self.settings.socket.clone(),
-            source,
+        let socket = self.settings.socket.clone();
+        if source.kind() == ErrorKind::PermissionDenied {
+            return Error::NoAccess {
+                socket,
+                uid: uid(),
+                source,
+            };
         }
+        Error::Unreachable { socket, source }
     }
 
     async fn start(&self) -> Result<UnixStream> {
@@ -117,6 +115,14 @@ impl Connector {
             tokio::time::sleep(START_STEP).await;
         }
     }
+}
+
+/// Nobody listens.
+fn is_silent(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::NotFound | ErrorKind::ConnectionRefused
+    )
 }
 
 fn uid() -> u32 {
