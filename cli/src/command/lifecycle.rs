@@ -84,7 +84,7 @@ pub(crate) async fn kill(session: &Session, args: KillArgs) -> Result<()> {
 /// The flags of `rm`.
 #[derive(clap::Args)]
 #[command(
-    override_usage = "[OPTIONS] CONTAINER|MOUNT [CONTAINER|MOUNT...]",
+    override_usage = "[OPTIONS] CONTAINER [CONTAINER...]",
     after_help = "Examples:
   nacre rm web
   nacre rm -f $(nacre ps -aq)
