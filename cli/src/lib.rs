@@ -14,5 +14,7 @@ mod reference;
 mod session;
 mod settings;
 
-pub use main_command::{main, run};
-pub use settings::{Hooks, ROOT_DEFAULT, SOCKET_DEFAULT, ServiceOptions, Settings, Starting};
+pub use main_command::{main, run, service_of};
+pub use settings::{
+    Hooks, Limit, MirrorRule, ROOT_DEFAULT, SOCKET_DEFAULT, ServiceOptions, Settings, Starting,
+};

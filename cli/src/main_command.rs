@@ -2,6 +2,7 @@
 
 use std::error::Error as _;
 use std::ffi::OsString;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use crate::args::{Cli, PROGRAM, Parsed, parse};
@@ -9,7 +10,7 @@ use crate::command::{Command, service};
 use crate::draw::{err, out};
 use crate::error::{Error, Result};
 use crate::session::Session;
-use crate::settings::{Hooks, Settings};
+use crate::settings::{Hooks, ServiceOptions, Settings, absolute};
 
 /// Runs the command line of this process.
 #[must_use]
@@ -68,16 +69,47 @@ fn report(error: &Error, detail: Detail) {
     }
 }
 
-fn command(cli: Cli, hooks: Hooks) -> Result<()> {
+/// Works out where the service of a command is, and what the settings file says.
+fn settings(cli: &Cli) -> Result<(Settings, ServiceOptions)> {
     // An empty variable is one that is not set.
-    let root = cli
-        .root
-        .as_deref()
-        .filter(|root| !root.as_os_str().is_empty());
-    let host = cli.host.as_deref().filter(|host| !host.is_empty());
-    let settings = Settings::new(root, host, cli.debug)?;
+    let path = |given: &Option<PathBuf>| {
+        let given = given.clone();
+        given.filter(|path| !path.as_os_str().is_empty())
+    };
+    let config = path(&cli.config);
+    let file = ServiceOptions::read(config.as_deref())?;
+    let root = path(&cli.root).or_else(|| file.root.clone());
+    let host = cli.host.clone().filter(|host| !host.is_empty());
+    let host = host.or_else(|| file.host.clone());
+    let mut settings = Settings::new(root.as_deref(), host.as_deref(), cli.debug)?;
+    settings.config = config.as_deref().map(absolute).transpose()?;
+    if cli.host.as_deref().is_none_or(str::is_empty) {
+        // What the file says of the socket is said of our own service, which may be started.
+        settings.socket_given = false;
+    }
+    Ok((settings, file))
+}
+
+/// Reads the command line of a service that was started in the background: `nacre … service …`.
+pub fn service_of(argv: &[OsString]) -> std::result::Result<(Settings, ServiceOptions), String> {
+    let Parsed::Run(cli) = parse(argv) else {
+        return Err("not a command line of a service".to_owned());
+    };
+    let said = |error: Error| error.to_string();
+    let (settings, file) = settings(&cli).map_err(said)?;
+    match &cli.command {
+        Command::Service(args) => match service::foreground(args, file).map_err(said)? {
+            Some(options) => Ok((settings, options)),
+            None => Err("not a command line that starts a service".to_owned()),
+        },
+        _ => Err("not a command line of a service".to_owned()),
+    }
+}
+
+fn command(cli: Cli, hooks: Hooks) -> Result<()> {
+    let (settings, file) = settings(&cli)?;
     if let Command::Service(args) = &cli.command
-        && let Some(options) = service::foreground(args)
+        && let Some(options) = service::foreground(args, file)?
     {
         return (hooks.run_service)(&settings, &options)
             .map_err(|message| Error::said(format!("{PROGRAM}: {message}")));

@@ -1,11 +1,16 @@
 //! Which store and which socket a command is about, and what the program
 //! around this crate does for it.
 
+mod options;
+
 use std::path::{Path, PathBuf};
 use std::process::Child;
 
 use crate::api::AuthConfig;
 use crate::error::{Error, Result};
+
+pub(crate) use options::{limit, mirror_rule};
+pub use options::{Limit, MirrorRule, ServiceOptions};
 
 /// The store of root.
 pub const ROOT_DEFAULT: &str = "/var/lib/nacre";
@@ -28,6 +33,8 @@ pub struct Settings {
     pub socket: PathBuf,
     /// Whether the user asked for more to be said.
     pub debug: bool,
+    /// The settings file, if the user named one: absolute.
+    pub config: Option<PathBuf>,
     /// Whether the user named the root.
     pub(crate) root_given: bool,
     /// Whether the user named the socket.
@@ -57,6 +64,7 @@ impl Settings {
             root,
             socket,
             debug,
+            config: None,
             root_given,
             socket_given,
         })
@@ -97,13 +105,6 @@ pub struct Starting {
     pub child: Child,
     /// Where it writes what goes wrong; its end is shown if it dies.
     pub log: Option<PathBuf>,
-}
-
-/// How the foreground service is to run.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ServiceOptions {
-    /// Seconds without use after which it ends; `None`: never.
-    pub idle_seconds_max: Option<u64>,
 }
 
 /// What the program around this crate does for a command.

@@ -9,7 +9,7 @@ use nacre_store::ImageId;
 use super::error::{Error, Result};
 use super::{Engine, image};
 use crate::reference::Reference;
-use crate::registry::{Client, Credentials, Platform, Settings};
+use crate::registry::{Client, Credentials, Direction, Platform, Settings, credentials};
 use crate::transfer::{self, Loaded, Progress, Pulled, Pushed, ToSave};
 
 /// Where an image comes from if not from a registry.
@@ -52,15 +52,26 @@ impl LocalSource {
 }
 
 impl Engine {
-    /// A client for the registry of `name`. Credentials that were not given are looked for where docker keeps them. Blocks.
-    pub fn registry_client(&self, name: &Reference, given: Option<Credentials>) -> Result<Client> {
-        let credentials = match given {
+    /// A client for the registry of `name`, for a pull with the mirrors before it. Credentials that were not given are
+    /// looked for where docker keeps them; a mirror's always are. Blocks.
+    pub fn registry_client(
+        &self,
+        name: &Reference,
+        given: Option<Credentials>,
+        settings: &Settings,
+        direction: Direction,
+    ) -> Result<Client> {
+        let own = match given {
             Some(credentials) => credentials,
-            None => crate::registry::credentials::for_registry(name.domain())
+            None => credentials::for_registry(name.domain())
                 .map_err(|e| Error::invalid(e.to_string()))?,
         };
-        Ok(Client::new(name.domain(), credentials, Settings::default())
-            .map_err(transfer::Error::from)?)
+        let settings = settings.clone();
+        let client = match direction {
+            Direction::Pull => Client::for_pull(name, own, settings, &of_mirror),
+            Direction::Push => Client::new(name.domain(), own, settings),
+        };
+        Ok(client.map_err(transfer::Error::from)?)
     }
 
     /// Pulls one image.
@@ -199,6 +210,14 @@ impl Engine {
     pub fn root(&self) -> &Path {
         self.store.root()
     }
+}
+
+/// What is known for a mirror. That its credentials cannot be read is no reason not to pull.
+fn of_mirror(domain: &str) -> Credentials {
+    credentials::for_registry(domain).unwrap_or_else(|error| {
+        tracing::warn!(%error, "a mirror is asked without credentials");
+        Credentials::Anonymous
+    })
 }
 
 #[cfg(test)]

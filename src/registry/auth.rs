@@ -78,6 +78,8 @@ pub(super) struct Auth {
 struct State {
     challenge: Option<Challenge>,
     tokens: HashMap<String, Token>,
+    /// What the token server gave to be kept.
+    identity: Option<String>,
 }
 
 /// What to do before a request can be sent.
@@ -153,11 +155,18 @@ impl Auth {
         let expires = now
             .checked_add(lifetime.saturating_sub(TOKEN_MARGIN))
             .unwrap_or(now);
-        self.state
-            .lock()
+        let mut state = self.state.lock();
+        let refresh = answer.refresh_token.filter(|token| !token.is_empty());
+        state.identity = refresh.or(state.identity.take());
+        state
             .tokens
             .insert(scopes.join(" "), Token { value, expires });
         Ok(())
+    }
+
+    /// The identity token that the token server gave, if it did.
+    pub(super) fn identity(&self) -> Option<String> {
+        self.state.lock().identity.clone()
     }
 }
 
@@ -180,6 +189,8 @@ pub(super) struct TokenAnswer {
     access_token: Option<String>,
     #[serde(default)]
     expires_in: Option<u64>,
+    #[serde(default)]
+    refresh_token: Option<String>,
 }
 
 /// Reads the challenges of a 401. Bearer wins over Basic, as in docker.

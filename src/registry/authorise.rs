@@ -10,8 +10,16 @@ use super::client::{Call, Client, shown};
 use super::error::{self, Error};
 
 impl Client {
-    /// Sends a request once; a 401 makes it look for a (new) token and send it once more.
+    /// Sends a request once to each mirror in turn, then to the registry itself.
     pub(super) async fn send_authorised(&self, call: &Call<'_>) -> Result<Response> {
+        if let Some(answer) = self.from_mirrors(call).await {
+            return Ok(answer);
+        }
+        self.send_here(&self.settled(call).await?).await
+    }
+
+    /// Sends a request once; a 401 makes it look for a (new) token and send it once more.
+    pub(super) async fn send_here(&self, call: &Call<'_>) -> Result<Response> {
         let mut challenged = false;
         loop {
             let request = self
@@ -103,7 +111,10 @@ impl Client {
             .collect();
         let joined = scopes.join(" ");
         let request = if let Credentials::IdentityToken(token) = &auth.credentials {
-            fields.extend([("scope", joined.as_str()), ("client_id", "nacre")]);
+            if !joined.is_empty() {
+                fields.push(("scope", joined.as_str()));
+            }
+            fields.push(("client_id", "nacre"));
             fields.extend([
                 ("grant_type", "refresh_token"),
                 ("refresh_token", token.as_str()),
@@ -121,6 +132,10 @@ impl Client {
             let mut url = realm.clone();
             if let Credentials::Basic { username, .. } = &auth.credentials {
                 fields.push(("account", username));
+            }
+            if call.unscoped {
+                // A login: what comes may be kept in place of the password.
+                fields.extend([("offline_token", "true"), ("client_id", "nacre")]);
             }
             url.query_pairs_mut().extend_pairs(&fields);
             match auth.basic() {

@@ -154,6 +154,7 @@ impl<'a> BlobStream<'a> {
             .url(self.reference, &format!("blobs/{}", self.digest))
             .await?;
         let mut call = Call::get(self.reference, url);
+        call.failures = self.failures;
         if self.offset > 0
             && let Ok(range) = HeaderValue::try_from(format!("bytes={}-", self.offset))
         {

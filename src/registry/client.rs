@@ -1,6 +1,7 @@
 //! One registry: where it is, and how a request is sent, authorised, answered and tried again. Knows nothing of images.
 
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +11,10 @@ use reqwest::{Method, Response, Url};
 use tokio::sync::OnceCell;
 
 use super::auth::{self, Auth, Credentials};
+use super::certificates::{self, Certificates};
 use super::error::{self, Direction, Error, Refusal};
+use super::mirrors::Mirror;
+use super::reach::{self, Insecure, MirrorAt, Proxies, Trust};
 use super::{Result, blobs};
 use crate::reference::{DEFAULT_DOMAIN, Reference};
 
@@ -23,7 +27,7 @@ const RETRY_AFTER_MAX: Duration = Duration::from_secs(60);
 /// The name of the program to registries and token servers.
 const CLIENT_NAME: &str = concat!("nacre/", env!("CARGO_PKG_VERSION"));
 
-/// How patient a client is.
+/// How patient a client is, and how it reaches registries.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// Until a connection must stand.
@@ -38,6 +42,16 @@ pub struct Settings {
     pub delay_first: Duration,
     /// No pause is longer.
     pub delay_max: Duration,
+    /// Layers of one image that are fetched at once.
+    pub layers_at_once: usize,
+    /// Registries that need no verified TLS.
+    pub insecure: Vec<Insecure>,
+    /// Directories in the layout of docker's certs.d.
+    pub certs_dirs: Vec<PathBuf>,
+    /// Through what.
+    pub proxies: Proxies,
+    /// Where images are looked for first, in order.
+    pub mirrors: Vec<MirrorAt>,
 }
 
 impl Default for Settings {
@@ -49,6 +63,13 @@ impl Default for Settings {
             blob_attempts: 6,
             delay_first: Duration::from_secs(1),
             delay_max: Duration::from_secs(30),
+            layers_at_once: 3,
+            insecure: Vec::new(),
+            certs_dirs: ["/etc/docker/certs.d", "/etc/containers/certs.d"]
+                .map(PathBuf::from)
+                .into(),
+            proxies: Proxies::default(),
+            mirrors: Vec::new(),
         }
     }
 }
@@ -71,9 +92,13 @@ pub(super) struct Inner {
     pub(super) auth: Auth,
     pub(super) settings: Settings,
     pub(super) base: OnceCell<Url>,
+    trust: Trust,
+    /// Asked first, in order; only a client for pulls has some.
+    pub(super) mirrors: Vec<Mirror>,
 }
 
 /// One request, in a form that can be sent again.
+#[derive(Clone)]
 pub(super) struct Call<'a> {
     pub(super) direction: Direction,
     pub(super) reference: &'a Reference,
@@ -83,6 +108,10 @@ pub(super) struct Call<'a> {
     pub(super) body: Bytes,
     /// Another repository that must be readable: the source of a mount.
     pub(super) also_from: Option<&'a str>,
+    /// How often the transfer broke that this request belongs to: each time it begins one mirror further.
+    pub(super) failures: u32,
+    /// Whether it is about the registry, not a repository.
+    pub(super) unscoped: bool,
 }
 
 impl<'a> Call<'a> {
@@ -104,6 +133,8 @@ impl<'a> Call<'a> {
             headers: HeaderMap::new(),
             body: Bytes::new(),
             also_from: None,
+            failures: 0,
+            unscoped: false,
         }
     }
 
@@ -114,6 +145,9 @@ impl<'a> Call<'a> {
 
     /// What a token must allow (distribution, token scopes), the source of a mount included.
     pub(super) fn scopes(&self) -> Vec<String> {
+        if self.unscoped {
+            return Vec::new();
+        }
         let actions = match self.direction {
             Direction::Pull => "pull",
             Direction::Push => "pull,push",
@@ -136,31 +170,32 @@ pub(super) fn action(method: &Method) -> &'static str {
 }
 
 impl Client {
-    /// A client for the registry of a reference's domain.
+    /// A client for the registry of a reference's domain. Blocks where networks are named in the settings.
     pub fn new(domain: &str, credentials: Credentials, settings: Settings) -> Result<Client> {
+        let trust = reach::trust(domain, &settings.insecure);
+        Client::with_mirrors(domain, credentials, settings, trust, Vec::new())
+    }
+
+    pub(super) fn with_mirrors(
+        domain: &str,
+        credentials: Credentials,
+        settings: Settings,
+        trust: Trust,
+        mirrors: Vec<Mirror>,
+    ) -> Result<Client> {
         if rustls::crypto::CryptoProvider::get_default().is_none() {
             // Two clients made at once both try; that the second comes too late is what it wants.
             drop(rustls::crypto::ring::default_provider().install_default());
         }
-        let mut builder = reqwest::Client::builder()
-            .user_agent(CLIENT_NAME)
-            .connect_timeout(settings.connect)
-            .referer(false)
-            .tcp_nodelay(true);
-        if is_loopback(domain) {
-            // A proxy's loopback is not ours.
-            builder = builder.no_proxy();
-        }
-        let http = builder.build().map_err(|source| Error::Setup {
-            registry: domain.to_owned(),
-            source,
-        })?;
+        let http = http_client(domain, &settings, trust)?;
         Ok(Client(Arc::new(Inner {
             registry: domain.to_owned(),
             http,
             auth: Auth::new(credentials),
             settings,
             base: OnceCell::new(),
+            trust,
+            mirrors,
         })))
     }
 
@@ -177,43 +212,82 @@ impl Client {
         &self.0.http
     }
 
-    /// The address of something in a reference's repository.
+    /// Layers of one image that are fetched at once.
+    pub fn layers_at_once(&self) -> usize {
+        self.0.settings.layers_at_once
+    }
+
+    /// The address of something in a reference's repository. With mirrors it is the one that the registry is presumed
+    /// to have: the registry itself may never be asked.
     pub(super) async fn url(&self, reference: &Reference, rest: &str) -> Result<Url> {
-        let base = self.base().await?;
+        let base = match self.0.mirrors.is_empty() {
+            true => self.base().await?.clone(),
+            false => self.presumed()?,
+        };
         base.join(&format!("v2/{}/{rest}", reference.path()))
             .map_err(|_| Error::Address(self.0.registry.clone()))
     }
 
-    /// Finds out once where the registry is. Only on loopback may it be without TLS, and there that is tried first.
-    pub(super) async fn base(&self) -> Result<&Url> {
-        let Inner { registry, base, .. } = &*self.0;
-        base.get_or_try_init(|| async {
-            let host = if registry == DEFAULT_DOMAIN {
-                DEFAULT_DOMAIN_HOST
-            } else {
-                registry
-            };
-            let at = |scheme| {
-                Url::parse(&format!("{scheme}://{host}/"))
-                    .map_err(|_| Error::Address(registry.clone()))
-            };
-            let (plain, tls) = (at("http")?, at("https")?);
-            if !is_loopback(registry) {
-                return Ok(tls);
-            }
-            match self.probe(&plain).await {
-                // What Go's servers say when they are spoken to without TLS.
-                Ok(400) => Ok(tls),
-                Ok(_) => Ok(plain),
-                Err(Error::Transport { cause, .. })
-                    if !cause.is_connect() && self.probe(&tls).await.is_ok() =>
-                {
-                    Ok(tls)
-                }
-                Err(error) => Err(error),
-            }
+    fn at(&self, scheme: &str) -> Result<Url> {
+        let registry = &self.0.registry;
+        let host = match registry == DEFAULT_DOMAIN {
+            true => DEFAULT_DOMAIN_HOST,
+            false => registry,
+        };
+        Url::parse(&format!("{scheme}://{host}/")).map_err(|_| Error::Address(registry.clone()))
+    }
+
+    /// Where the registry is if all is as usual.
+    fn presumed(&self) -> Result<Url> {
+        self.at(match self.0.trust {
+            Trust::Verified | Trust::Insecure => "https",
+            Trust::Loopback | Trust::Plain => "http",
         })
-        .await
+    }
+
+    /// A call for the registry itself, at the address that it really has.
+    pub(super) async fn settled<'a>(&self, call: &Call<'a>) -> Result<Call<'a>> {
+        let mut call = call.clone();
+        if !self.0.mirrors.is_empty() {
+            let base = self.base().await?;
+            if call.url.origin() == self.presumed()?.origin() {
+                // Both have a host and one of two schemes that allow the change.
+                call.url.set_scheme(base.scheme()).ok();
+            }
+        }
+        Ok(call)
+    }
+
+    /// Finds out once where the registry is: without TLS only on loopback, where that is tried first, and where the
+    /// settings allow it, where it comes last.
+    pub(super) async fn base(&self) -> Result<&Url> {
+        let find = || async {
+            let (plain, tls) = (self.at("http")?, self.at("https")?);
+            match self.0.trust {
+                Trust::Verified => Ok(tls),
+                Trust::Plain => Ok(plain),
+                Trust::Loopback => match self.probe(&plain).await {
+                    // What Go's servers say when they are spoken to without TLS.
+                    Ok(400) => Ok(tls),
+                    Ok(_) => Ok(plain),
+                    Err(Error::Transport { cause, .. })
+                        if !cause.is_connect() && self.probe(&tls).await.is_ok() =>
+                    {
+                        Ok(tls)
+                    }
+                    Err(error) => Err(error),
+                },
+                Trust::Insecure => match self.probe(&tls).await {
+                    Ok(_) => Ok(tls),
+                    Err(by_tls) => match self.probe(&plain).await {
+                        Ok(400) => Err(by_tls),
+                        Ok(_) => Ok(plain),
+                        Err(error) => Err(error),
+                    },
+                },
+            }
+        };
+        self.0.base.get_or_try_init(find).await
     }
 
     async fn probe(&self, base: &Url) -> Result<u16> {
@@ -257,16 +331,31 @@ impl Client {
     ) -> Result<Response> {
         let stall = self.0.settings.stall;
         match tokio::time::timeout(stall, send).await {
-            Ok(sent) => sent.map_err(|cause| Error::Transport {
-                action: action(method),
-                url: shown(url),
-                cause,
-            }),
+            Ok(sent) => sent.map_err(|cause| self.transport(method, url, cause)),
             Err(_) => Err(Error::Stalled {
                 action: action(method),
                 url: shown(url),
                 seconds: stall.as_secs(),
             }),
+        }
+    }
+
+    /// What a failed exchange is called: a certificate that is refused is no broken connection.
+    fn transport(&self, method: &Method, url: &Url, cause: reqwest::Error) -> Error {
+        let Inner {
+            registry, settings, ..
+        } = &*self.0;
+        match certificates::refused(&cause, registry, &settings.certs_dirs) {
+            Some(what) => Error::Untrusted {
+                action: action(method),
+                url: shown(url),
+                what,
+            },
+            None => Error::Transport {
+                action: action(method),
+                url: shown(url),
+                cause,
+            },
         }
     }
 
@@ -336,6 +425,35 @@ impl Client {
     }
 }
 
+fn http_client(domain: &str, settings: &Settings, trust: Trust) -> Result<reqwest::Client> {
+    let unusable = |source| Error::Certificates {
+        registry: domain.to_owned(),
+        source,
+    };
+    let certificates = Certificates::read(&settings.certs_dirs, domain).map_err(unusable)?;
+    let verified = match trust {
+        Trust::Verified | Trust::Plain => true,
+        // Whoever gives this machine's registry an authority wants it to be asked.
+        Trust::Loopback => certificates.known,
+        Trust::Insecure => false,
+    };
+    let setup = |source| Error::Setup {
+        registry: domain.to_owned(),
+        source,
+    };
+    let mut builder = reqwest::Client::builder()
+        .user_agent(CLIENT_NAME)
+        .connect_timeout(settings.connect)
+        .referer(false)
+        .tcp_nodelay(true)
+        .tls_danger_accept_invalid_certs(!verified)
+        .no_proxy();
+    for proxy in settings.proxies.rules().map_err(setup)? {
+        builder = builder.proxy(proxy);
+    }
+    certificates.apply(builder).build().map_err(setup)
+}
+
 /// An address as errors show it: what follows `?` may be a secret of somebody's.
 pub(super) fn shown(url: &Url) -> String {
     let mut url = url.clone();
@@ -358,7 +476,7 @@ pub(super) fn retry_after(answer: &Response) -> Option<Duration> {
 }
 
 /// Whether a domain is this machine.
-fn is_loopback(domain: &str) -> bool {
+pub(super) fn is_loopback(domain: &str) -> bool {
     let host = match domain
         .strip_prefix('[')
         .and_then(|rest| rest.split_once(']'))

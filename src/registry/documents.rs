@@ -108,18 +108,6 @@ impl Client {
         }
         Ok(tags)
     }
-
-    /// Asks the registry whether the credentials are good for anything (`docker login`).
-    pub async fn check_credentials(&self) -> Result<()> {
-        let any = Reference::parse(&format!("{}/nacre", self.0.registry))
-            .map_err(|_| Error::Address(self.0.registry.clone()))?;
-        let url = self
-            .base()
-            .await?
-            .join("v2/")
-            .map_err(|_| Error::Address(self.0.registry.clone()))?;
-        self.send(&Call::get(&any, url)).await.map(drop)
-    }
 }
 
 /// `<URL>; rel="next"` (RFC 5988), on the same registry.

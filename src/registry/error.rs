@@ -122,6 +122,33 @@ pub enum Error {
         #[source]
         source: reqwest::Error,
     },
+    /// The registry's certificate is refused.
+    #[error("{action} \"{url}\": {what}")]
+    Untrusted {
+        /// `Get`, `Put` …
+        action: &'static str,
+        /// Of what.
+        url: String,
+        /// Why, and the way out.
+        what: String,
+    },
+    /// What certs.d holds for the registry cannot be used.
+    #[error("registry {registry}: {source}")]
+    Certificates {
+        /// Which.
+        registry: String,
+        /// Why.
+        #[source]
+        source: super::certificates::UnusableCertificate,
+    },
+    /// The registry does not take the credentials of a login.
+    #[error("login attempt to {url} failed with status: {status}{}", reason(*status))]
+    Login {
+        /// What was asked.
+        url: String,
+        /// The answer.
+        status: u16,
+    },
     /// The registry's name gives no address.
     #[error("invalid registry address {0:?}")]
     Address(String),
@@ -138,6 +165,7 @@ impl Error {
                 ..
             } => 404,
             Error::Address(_) => 400,
+            Error::Login { status: 401, .. } => 401,
             Error::Transport { .. }
             | Error::Stalled { .. }
             | Error::Protocol { .. }
@@ -146,6 +174,9 @@ impl Error {
             | Error::TooLarge { .. }
             | Error::Manifest { .. }
             | Error::Source { .. }
+            | Error::Untrusted { .. }
+            | Error::Certificates { .. }
+            | Error::Login { .. }
             | Error::Setup { .. } => 500,
         }
     }
@@ -297,6 +328,13 @@ pub(super) fn status_words(status: u16) -> String {
         Some(reason) => format!("received unexpected HTTP status: {status} {reason}"),
         None => format!("received unexpected HTTP status: {status}"),
     }
+}
+
+/// ` Unauthorized`, as it stands behind 401.
+fn reason(status: u16) -> String {
+    let known = reqwest::StatusCode::from_u16(status).ok();
+    let known = known.and_then(|status| status.canonical_reason());
+    known.map_or_else(String::new, |reason| format!(" {reason}"))
 }
 
 /// Makes foreign words fit for a terminal and a log: no control characters, not endless.

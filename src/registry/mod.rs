@@ -4,6 +4,10 @@
 //! client        one registry: where it is, how a request is sent, answered and tried again
 //! auth          challenges, tokens, and what credentials there are
 //! authorise     requests that say who we are
+//! reach         what needs no verified TLS, which proxy, which mirrors
+//! certificates  docker's certs.d
+//! mirrors       images by another way than their registry
+//! login         whether credentials are good
 //! documents     manifests and lists of tags in
 //! credentials   ~/.docker/config.json, for the command line
 //! manifest      manifests and indexes: parsed, bounded, and refused when they can be read in two ways
@@ -16,18 +20,23 @@
 mod auth;
 mod authorise;
 mod blobs;
+mod certificates;
 mod client;
 pub mod credentials;
 mod documents;
 mod error;
+mod login;
 mod manifest;
+mod mirrors;
 mod platform;
+mod reach;
 #[cfg(test)]
 pub(crate) mod tests;
 mod upload;
 
 pub use auth::Credentials;
 pub use blobs::BlobStream;
+pub use certificates::UnusableCertificate;
 pub use client::{Client, Settings};
 pub use error::{Direction, Error, Refusal};
 pub use manifest::{
@@ -35,6 +44,7 @@ pub use manifest::{
     media,
 };
 pub use platform::{InvalidPlatform, Platform};
+pub use reach::{Insecure, InvalidSetting, MirrorAt, Proxies};
 pub use upload::{Mounted, Upload, UploadBody, UploadSource};
 
 /// A result of this module.

@@ -1,6 +1,7 @@
 //! The service as a process: what it needs, how it starts, when it leaves. Two services never share a store; one that is
 //! in use never leaves.
 
+use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::os::unix::net::UnixStream;
@@ -11,7 +12,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nacre_cli::{ServiceOptions, Settings, Starting};
-use nacre_store::{Options, Store};
+use nacre_store::Store;
 use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::net::UnixListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -58,9 +59,7 @@ pub fn start(settings: &Settings) -> Result<Starting, String> {
         .map_err(|e| format!("cannot open the service's log {}: {e}", log.display()))?;
     let child = Command::new("/proc/self/exe")
         .arg0(SERVICE_NAME)
-        .arg(root)
-        .arg(&settings.socket)
-        .arg(if settings.debug { "debug" } else { "" })
+        .args(command_line(settings))
         .current_dir("/")
         .stdin(Stdio::null())
         .stdout(output)
@@ -71,6 +70,20 @@ pub fn start(settings: &Settings) -> Result<Starting, String> {
         child,
         log: Some(log),
     })
+}
+
+/// `nacre-service --root … service`: read by the same parser as the foreground service's, with the same variables.
+fn command_line(settings: &Settings) -> Vec<OsString> {
+    let mut socket = OsString::from("unix://");
+    socket.push(&settings.socket);
+    let mut line: Vec<OsString> = vec!["--root".into(), settings.root.clone().into()];
+    line.extend(["-H".into(), socket]);
+    if let Some(config) = &settings.config {
+        line.extend(["--config".into(), config.clone().into()]);
+    }
+    line.extend(settings.debug.then(|| "--debug".into()));
+    line.push("service".into());
+    line
 }
 
 fn open_log(path: &Path) -> std::io::Result<File> {
@@ -85,23 +98,21 @@ fn open_log(path: &Path) -> std::io::Result<File> {
 
 /// Runs as a service in the background if the program was called by that name.
 pub fn run_if_asked() -> Option<ExitCode> {
-    let mut args = std::env::args_os();
-    if args.next()? != SERVICE_NAME {
+    let argv: Vec<OsString> = std::env::args_os().collect();
+    if argv.first()? != SERVICE_NAME {
         return None;
     }
-    let (root, socket, debug) = (args.next()?, args.next()?, args.next()?);
     // Whoever waits for the end of a pipe, or for a lock on a file, of the command that started us would wait for us.
     if let Err(error) = crate::sys::close_from(3) {
         say(&format!("cannot close inherited descriptors: {error}"));
     }
     // The terminal's signals and its end are none of ours any more. It fails only for a leader of a group, who has that.
     rustix::process::setsid().ok();
-    let place = Place {
-        root: root.into(),
-        socket: socket.into(),
-        debug: debug == "debug",
+    let run = || {
+        let (settings, options) = nacre_cli::service_of(&argv)?;
+        run_at(&settings, &options, Some(IDLE_SECONDS), Second::Steps)
     };
-    Some(match run_at(&place, Some(IDLE_SECONDS), Second::Steps) {
+    Some(match run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(message) => {
             say(&message);
@@ -119,19 +130,7 @@ fn say(message: &str) {
 
 /// Runs the service in the foreground until it ends.
 pub fn run(settings: &Settings, options: &ServiceOptions) -> Result<(), String> {
-    let place = Place {
-        root: settings.root.clone(),
-        socket: settings.socket.clone(),
-        debug: settings.debug,
-    };
-    run_at(&place, options.idle_seconds_max, Second::Fails)
-}
-
-/// Where a service is.
-struct Place {
-    root: PathBuf,
-    socket: PathBuf,
-    debug: bool,
+    run_at(settings, options, None, Second::Fails)
 }
 
 /// What a service does that finds another one on its store.
@@ -153,11 +152,18 @@ fn need_root() -> Result<(), String> {
     )
 }
 
-fn run_at(place: &Place, idle_seconds_max: Option<u64>, second: Second) -> Result<(), String> {
+fn run_at(
+    place: &Settings,
+    options: &ServiceOptions,
+    idle_default: Option<u64>,
+    second: Second,
+) -> Result<(), String> {
     need_root()?;
     log::start(place.debug);
+    let registries = super::settings::registries(options).map_err(|error| error.to_string())?;
+    let idle = options.idle_seconds.or(idle_default);
     raise_descriptors();
-    let Some(store) = open_store(place, second)? else {
+    let Some(store) = open_store(place, options, second)? else {
         return Ok(());
     };
     let run_dir = run_dir(&place.root);
@@ -170,7 +176,10 @@ fn run_at(place: &Place, idle_seconds_max: Option<u64>, second: Second) -> Resul
         engine: Arc::clone(&engine),
         about: Arc::new(About {
             root: place.root.clone(),
-            idle_seconds_max,
+            idle_seconds_max: idle.filter(|seconds| *seconds > 0),
+            settings_file: options.file.clone(),
+            limits: super::settings::limits(options),
+            registries,
             stop: Notify::new(),
         }),
         activity: Activity::new(),
@@ -204,10 +213,14 @@ fn raise_descriptors() {
 }
 
 /// Opens the store. None: the service that has it serves us too.
-fn open_store(place: &Place, second: Second) -> Result<Option<Store>, String> {
+fn open_store(
+    place: &Settings,
+    options: &ServiceOptions,
+    second: Second,
+) -> Result<Option<Store>, String> {
     let start = Instant::now();
     loop {
-        let owned = match Store::open(&place.root, Options::default()) {
+        let owned = match Store::open(&place.root, super::settings::store(options)) {
             Ok(store) => return Ok(Some(store)),
             Err(error @ nacre_store::Error::Owned { .. }) if second == Second::Steps => error,
             Err(error) => return Err(super::answer::chain(&error)),

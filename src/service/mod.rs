@@ -6,11 +6,13 @@
 //! route            which request goes where
 //! call, params     a request: body, path, query, filters
 //! answer, progress a response: JSON, streams, errors, progress lines
-//! images, containers, create, exec, streams, follow, transfers, system, nacre    the routes
+//! settings         what the command line, the environment and the settings file say, as store and registries take it
+//! auth, images, containers, create, exec, streams, follow, transfers, system, nacre    the routes
 //! ```
 
 mod ages;
 mod answer;
+mod auth;
 mod call;
 mod container_filter;
 mod containers;
@@ -27,6 +29,7 @@ mod params;
 mod progress;
 mod raw;
 mod route;
+mod settings;
 mod streams;
 mod system;
 mod transfers;
@@ -47,6 +50,12 @@ pub(crate) struct About {
     pub root: PathBuf,
     /// After how many idle seconds it leaves.
     pub idle_seconds_max: Option<u64>,
+    /// The settings file that was read.
+    pub settings_file: Option<PathBuf>,
+    /// What archives may ask for, as far as it was set.
+    pub limits: Vec<(&'static str, u64)>,
+    /// How registries are reached.
+    pub registries: crate::registry::Settings,
     /// Rung by the route that ends the service.
     pub stop: Notify,
 }

@@ -100,5 +100,31 @@ pub(crate) fn info(call: &Call) -> Outcome {
         pid: i64::from(std::process::id()),
         format_version: call.engine.format_version(),
         idle_seconds_max: call.about.idle_seconds_max,
+        settings: settings(&call.about),
     })
+}
+
+/// What is in force beside what docker's own `info` has, by the keys of the settings file.
+fn settings(about: &super::About) -> Vec<[String; 2]> {
+    let registries = &about.registries;
+    let file = about.settings_file.as_ref();
+    let file = file.map_or_else(|| "none".to_owned(), |file| file.display().to_string());
+    let dirs = registries.certs_dirs.iter();
+    let dirs: Vec<String> = dirs.map(|dir| dir.display().to_string()).collect();
+    let mut all = vec![
+        ("settings-file", file),
+        ("certs-dirs", dirs.join(", ")),
+        ("connect-seconds", registries.connect.as_secs().to_string()),
+        ("stall-seconds", registries.stall.as_secs().to_string()),
+        ("request-attempts", registries.request_attempts.to_string()),
+        ("blob-attempts", registries.blob_attempts.to_string()),
+        ("layers-at-once", registries.layers_at_once.to_string()),
+    ];
+    let mirrors = registries.mirrors.iter();
+    all.extend(mirrors.map(|mirror| ("mirror", mirror.shown())));
+    let limits = about.limits.iter();
+    all.extend(limits.map(|(name, number)| (*name, number.to_string())));
+    all.into_iter()
+        .map(|(name, value)| [name.to_owned(), value])
+        .collect()
 }

@@ -4,7 +4,7 @@ use axum::http::{Method, StatusCode};
 
 use super::answer::{self, Outcome};
 use super::call::Call;
-use super::{containers, create, exec, follow, images, nacre, streams, system, transfers};
+use super::{auth, containers, create, exec, follow, images, nacre, streams, system, transfers};
 
 /// Answers a request, or says that there is no such page.
 pub(crate) async fn dispatch(call: Call) -> Outcome {
@@ -28,7 +28,7 @@ async fn system_routes(call: Call, parts: &[&str]) -> Outcome {
         ("GET", ["info"]) => system::info(call).await,
         ("GET", ["system", "df"]) => system::disk_usage(call).await,
         ("GET", ["events"]) => system::events(&call),
-        ("POST", ["auth"]) => Err(system::no_login()),
+        ("POST", ["auth"]) => auth::log_in(call).await,
         ("GET", ["networks"]) => system::networks(),
         ("GET", ["networks", name]) => system::network(name),
         ("GET", ["volumes"]) => system::volumes(),

@@ -11,6 +11,8 @@ use super::answer::{self, Answer, Outcome};
 use super::call::Call;
 use super::{containers, images};
 use crate::engine::{Engine, Error, Event, Filters, Phase, host_architecture, when};
+use crate::reference::DEFAULT_DOMAIN;
+use crate::registry::{self, Insecure};
 
 pub(crate) fn ping(call: &Call) -> Answer {
     let body = if super::route::is_head(&call.method) {
@@ -77,7 +79,40 @@ pub(crate) fn version() -> Outcome {
 pub(crate) async fn info(call: Call) -> Outcome {
     let root = call.about.root.display().to_string();
     let info = call.work(move |engine| engine_info(engine, root)).await?;
-    answer::json(&info)
+    answer::json(&with_registries(info, &call.about.registries))
+}
+
+/// Adds what is in force for registries.
+fn with_registries(mut info: api::Info, settings: &registry::Settings) -> api::Info {
+    let config = &mut info.registry_config;
+    let mut index = |name: &str, secure| {
+        let mirrors = settings.mirrors.iter();
+        let entry = api::IndexInfo {
+            name: name.to_owned(),
+            mirrors: mirrors.filter_map(|at| at.of_registry(name)).collect(),
+            secure,
+            official: name == DEFAULT_DOMAIN,
+        };
+        config.index_configs.insert(name.to_owned(), entry);
+    };
+    index(DEFAULT_DOMAIN, true);
+    // What this machine serves may be without TLS.
+    let mut networks = vec!["127.0.0.0/8".to_owned(), "::1/128".to_owned()];
+    for entry in &settings.insecure {
+        match entry {
+            Insecure::Host(name) => index(name, false),
+            Insecure::Network(address, bits) => networks.push(format!("{address}/{bits}")),
+        }
+    }
+    config.insecure_registry_cidrs = networks;
+    let mirrors = settings.mirrors.iter();
+    config.mirrors = Some(
+        mirrors
+            .filter_map(|at| at.of_registry(DEFAULT_DOMAIN))
+            .collect(),
+    );
+    [info.http_proxy, info.https_proxy, info.no_proxy] = settings.proxies.shown();
+    info
 }
 
 fn count(number: usize) -> i64 {
@@ -188,12 +223,6 @@ pub(crate) async fn disk_usage(call: Call) -> Outcome {
         })
         .await?;
     answer::json(&usage)
-}
-
-pub(crate) fn no_login() -> Error {
-    Error::unsupported(
-        "nacre does not check registry credentials: put them into ~/.docker/config.json, where pull and push read them",
-    )
 }
 
 fn network_document(name: &str) -> Value {

@@ -12,12 +12,13 @@ use nacre_cli::api;
 use serde_json::json;
 use tokio::sync::mpsc;
 
+use super::About;
 use super::answer::{self, Outcome};
 use super::call::{self, Call};
 use super::progress::{self, Sink};
 use crate::engine::{Engine, Error, ImportRequest, LocalSource, image};
 use crate::reference::Reference;
-use crate::registry::{Client, Credentials, Platform};
+use crate::registry::{Client, Credentials, Direction, Platform};
 
 /// base64url as docker's clients write it, with padding or without.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
@@ -40,6 +41,11 @@ fn credentials(headers: &HeaderMap) -> Result<Option<Credentials>, Error> {
     }
     let decoded = BASE64.decode(value.as_bytes()).map_err(|_| bad())?;
     let auth: api::AuthConfig = serde_json::from_slice(&decoded).map_err(|_| bad())?;
+    read(auth).map(Some).ok_or_else(bad)
+}
+
+/// What credentials in docker's form say; `None` if they are garbage.
+pub(super) fn read(auth: api::AuthConfig) -> Option<Credentials> {
     let mut credentials = Credentials::Anonymous;
     if !auth.username.is_empty() {
         credentials = Credentials::Basic {
@@ -49,9 +55,9 @@ fn credentials(headers: &HeaderMap) -> Result<Option<Credentials>, Error> {
     } else if !auth.auth.is_empty() {
         let plain = base64::engine::general_purpose::STANDARD
             .decode(&auth.auth)
-            .map_err(|_| bad())?;
-        let plain = String::from_utf8(plain).map_err(|_| bad())?;
-        let (username, password) = plain.split_once(':').ok_or_else(bad)?;
+            .ok()?;
+        let plain = String::from_utf8(plain).ok()?;
+        let (username, password) = plain.split_once(':')?;
         credentials = Credentials::Basic {
             username: username.to_owned(),
             password: password.to_owned(),
@@ -63,7 +69,7 @@ fn credentials(headers: &HeaderMap) -> Result<Option<Credentials>, Error> {
     if !auth.registrytoken.is_empty() {
         credentials = Credentials::RegistryToken(auth.registrytoken);
     }
-    Ok(Some(credentials))
+    Some(credentials)
 }
 
 /// Reads `os/arch[/variant]`, or docker's JSON object for it.
@@ -116,9 +122,9 @@ async fn pull(call: Call) -> Outcome {
         None => name,
     };
     let (platform, given) = (platform(&call)?, credentials(&call.headers)?);
-    let engine = Arc::clone(&call.engine);
+    let (engine, about) = (Arc::clone(&call.engine), Arc::clone(&call.about));
     progress::stream(|sink| async move {
-        let client = client(&engine, &name, given).await?;
+        let client = client(&engine, &about, &name, given, Direction::Pull).await?;
         if name.tag().is_some() || name.digest().is_some() {
             return pull_one(&engine, &client, &name, platform.as_ref(), &sink).await;
         }
@@ -139,11 +145,13 @@ async fn pull(call: Call) -> Outcome {
 
 async fn client(
     engine: &Arc<Engine>,
+    about: &Arc<About>,
     name: &Reference,
     given: Option<Credentials>,
+    direction: Direction,
 ) -> Result<Client, Error> {
-    let (engine, name) = (Arc::clone(engine), name.clone());
-    call::blocking(move || engine.registry_client(&name, given)).await
+    let (engine, about, name) = (Arc::clone(engine), Arc::clone(about), name.clone());
+    call::blocking(move || engine.registry_client(&name, given, &about.registries, direction)).await
 }
 
 async fn pull_one(
@@ -195,10 +203,10 @@ pub(crate) async fn push(call: Call, name: String) -> Outcome {
     let names = call
         .work(move |engine| engine.names_to_push(&name, tag.as_deref()))
         .await?;
-    let engine = Arc::clone(&call.engine);
+    let (engine, about) = (Arc::clone(&call.engine), Arc::clone(&call.about));
     progress::stream(|sink| async move {
         for name in names {
-            let client = client(&engine, &name, given.clone()).await?;
+            let client = client(&engine, &about, &name, given.clone(), Direction::Push).await?;
             let pushed = engine.push(&client, &name, sink.progress()).await?;
             sink.line(api::Progress::status(pushed.line()));
             let tag = pushed.reference.tag().unwrap_or_default();

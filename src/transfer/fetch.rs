@@ -15,9 +15,6 @@ use super::progress::{Bar, Progress, Status, retrying, short, tell};
 use crate::reference::Reference;
 use crate::registry::{Client, Descriptor};
 
-/// Layers under way at once, as docker has it: enough to fill a line and the processors, few enough for a registry's patience.
-const LAYERS_AT_ONCE: usize = 3;
-
 /// All layers of an image, the bottom one first.
 pub(super) struct Layers {
     pub(super) unpacked: Vec<Unpacked>,
@@ -55,7 +52,7 @@ impl Errand {
             client: client.clone(),
             reference: reference.clone(),
             progress,
-            permits: Arc::new(Semaphore::new(LAYERS_AT_ONCE)),
+            permits: Arc::new(Semaphore::new(client.layers_at_once())),
             failed: CancellationToken::new(),
         }
     }

@@ -111,4 +111,7 @@ pub struct NacreInfo {
     /// Seconds without use after which the service ends; absent: never.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub idle_seconds_max: Option<u64>,
+    /// What is in force, by the keys of the settings file.
+    #[serde(deserialize_with = "or_default")]
+    pub settings: Vec<[String; 2]>,
 }

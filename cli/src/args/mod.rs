@@ -56,6 +56,16 @@ pub(crate) struct Cli {
     )]
     pub(crate) host: Option<String>,
 
+    /// The settings file [default: /etc/nacre/nacre.toml]
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "NACRE_CONFIG",
+        hide_env_values = true,
+        value_parser = OsStringValueParser::new().map(PathBuf::from)
+    )]
+    pub(crate) config: Option<PathBuf>,
+
     /// Say more about what goes wrong
     #[arg(short = 'D', long)]
     pub(crate) debug: bool,

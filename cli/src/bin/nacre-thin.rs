@@ -37,7 +37,7 @@ fn run_service(settings: &Settings, options: &ServiceOptions) -> Result<(), Stri
     Err(format!(
         "this program has no service for {} (idle {:?})",
         settings.root.display(),
-        options.idle_seconds_max
+        options.idle_seconds
     ))
 }
 

@@ -1,5 +1,7 @@
 //! `service`, `completion`: the service itself, and the shell's help.
 
+use std::path::PathBuf;
+
 use clap_complete::{Shell, generate};
 
 use crate::api::ShutdownRefusal;
@@ -7,18 +9,13 @@ use crate::args::{PROGRAM, shown_tree};
 use crate::draw::{out, out_bytes};
 use crate::error::{Error, Result};
 use crate::session::Session;
-use crate::settings::ServiceOptions;
+use crate::settings::{Limit, MirrorRule, ServiceOptions, absolute, limit, mirror_rule};
 
 /// The flags of `service`.
 #[derive(clap::Args)]
 #[command(
     override_usage = "[OPTIONS]",
-    after_help = "Examples:
-  nacre service                               in the foreground, for systemd or for debugging
-  nacre --root /srv/nacre service
-  nacre service --stop                        unless a mount or a container is in use
-
-Other commands start the service by themselves, and it ends by itself when nothing needs it."
+    after_help = EXAMPLES
 )]
 pub(crate) struct Args {
     /// End after so many seconds without use [default: never]
@@ -28,7 +25,97 @@ pub(crate) struct Args {
     /// Ask the service that runs to stop
     #[arg(long)]
     stop: bool,
+
+    /// Reach this registry without verified TLS, or without TLS: HOST[:PORT] or a network (10.0.0.0/8)
+    #[arg(long, value_name = "REGISTRY")]
+    insecure_registry: Vec<String>,
+
+    /// Look for certificates in DIR/HOST[:PORT] [default: /etc/docker/certs.d, /etc/containers/certs.d]
+    #[arg(long, value_name = "DIR")]
+    certs_dir: Vec<PathBuf>,
+
+    /// Look for images under PREFIX at these places first: PREFIX=LOCATION[,LOCATION...]
+    #[arg(long, value_name = "RULE", value_parser = mirror_rule)]
+    mirror: Vec<MirrorRule>,
+
+    /// The proxy for http:// [env: HTTP_PROXY]
+    #[arg(long, value_name = "URL")]
+    http_proxy: Option<String>,
+
+    /// The proxy for https:// [env: HTTPS_PROXY]
+    #[arg(long, value_name = "URL")]
+    https_proxy: Option<String>,
+
+    /// Hosts and networks that are reached without a proxy [env: NO_PROXY]
+    #[arg(long, value_name = "LIST")]
+    no_proxy: Option<String>,
+
+    /// Until a connection to a registry must stand [default: 10]
+    #[arg(long, value_name = "SECONDS")]
+    connect_seconds: Option<u64>,
+
+    /// Without a byte, before an exchange counts as broken [default: 60]
+    #[arg(long, value_name = "SECONDS")]
+    stall_seconds: Option<u64>,
+
+    /// How often a short request to a registry is sent [default: 3]
+    #[arg(long, value_name = "NUMBER")]
+    request_attempts: Option<u32>,
+
+    /// How often a layer's transfer is taken up again without having come further [default: 6]
+    #[arg(long, value_name = "NUMBER")]
+    blob_attempts: Option<u32>,
+
+    /// Layers of one image that are fetched at once [default: 3]
+    #[arg(long, value_name = "NUMBER")]
+    layers_at_once: Option<u32>,
+
+    /// Refuse archives that ask for more: NAME=NUMBER (layer-bytes, entries, inflate-ratio, path-depth ...)
+    #[arg(long, value_name = "LIMIT", value_parser = limit)]
+    limit: Vec<(Limit, u64)>,
 }
+
+const EXAMPLES: &str = "Examples:
+  nacre service                               in the foreground, for systemd or for debugging
+  nacre --root /srv/nacre service
+  nacre service --stop                        unless a mount or a container is in use
+  nacre service --mirror docker.io/library=10.0.0.1:5000/hub,mirror.lan
+
+Other commands start the service by themselves, and it ends by itself when nothing needs it.
+Such a service is told by /etc/nacre/nacre.toml (--config, NACRE_CONFIG), which may hold:
+  root = \"/var/lib/nacre\"
+  host = \"unix:///run/nacre/nacre.sock\"
+  idle-seconds = 60                               # 0: never
+  insecure-registries = [\"10.0.0.0/8\", \"registry.lan:5000\"]
+  certs-dirs = [\"/etc/docker/certs.d\", \"/etc/containers/certs.d\"]
+  http-proxy = \"http://proxy.lan:3128\"
+  https-proxy = \"http://proxy.lan:3128\"
+  no-proxy = \"registry.lan,10.0.0.0/8\"
+  connect-seconds = 10
+  stall-seconds = 60
+  request-attempts = 3
+  blob-attempts = 6
+  layers-at-once = 3
+
+  [[mirror]]                                      # in order; the registry itself comes last
+  prefix = \"docker.io/library\"
+  locations = [\"10.0.0.1:5000/hub\", \"https://mirror.lan\"]
+
+  [limits]                                        # of one layer or one of its entries
+  layer-bytes = 137438953472
+  inflate-ratio = 512                             # looked at beyond inflate-grace-bytes
+  inflate-grace-bytes = 4294967296
+  entries = 10000000
+  extension-bytes = 1048576
+  global-bytes = 4096
+  unplaced-bytes = 268435456
+  path-depth = 4096
+  xattr-bytes = 65536
+  xattrs-bytes = 1048576
+  sparse-extents = 1048576
+
+A flag counts more than a variable, a variable more than the file.
+NACRE_INSECURE_REGISTRIES and NACRE_CERTS_DIRS separate by commas, the rules of NACRE_MIRRORS by semicolons.";
 
 /// Stops the service.
 pub(crate) async fn run(session: &Session, args: &Args) -> Result<()> {
@@ -51,11 +138,34 @@ fn in_use(refusal: &ShutdownRefusal) -> String {
     text
 }
 
-/// How the foreground service is to run, if the command asks for it.
-pub(crate) fn foreground(args: &Args) -> Option<ServiceOptions> {
-    (!args.stop).then_some(ServiceOptions {
-        idle_seconds_max: args.idle,
-    })
+/// How the foreground service is to run, if the command asks for it: flags over variables over the file.
+pub(crate) fn foreground(args: &Args, file: ServiceOptions) -> Result<Option<ServiceOptions>> {
+    if args.stop {
+        return Ok(None);
+    }
+    let environment = ServiceOptions::of_environment(|name| std::env::var(name).ok())?;
+    Ok(Some(
+        file.under(environment).under(ServiceOptions {
+            idle_seconds: args.idle,
+            insecure_registries: args.insecure_registry.clone(),
+            certs_dirs: args
+                .certs_dir
+                .iter()
+                .map(|dir| absolute(dir))
+                .collect::<Result<_>>()?,
+            mirror: args.mirror.clone(),
+            http_proxy: args.http_proxy.clone(),
+            https_proxy: args.https_proxy.clone(),
+            no_proxy: args.no_proxy.clone(),
+            connect_seconds: args.connect_seconds,
+            stall_seconds: args.stall_seconds,
+            request_attempts: args.request_attempts,
+            blob_attempts: args.blob_attempts,
+            layers_at_once: args.layers_at_once,
+            limits: args.limit.iter().copied().collect(),
+            ..ServiceOptions::default()
+        }),
+    ))
 }
 
 /// The arguments of `completion`.

@@ -40,7 +40,7 @@ pub(crate) async fn info(session: &Session, args: InfoArgs) -> Result<()> {
         ("Store", info.docker_root_dir.clone()),
         ("Socket", session.settings.socket.display().to_string()),
     ];
-    if let Some(own) = own {
+    if let Some(own) = &own {
         lines.push(("Store format", own.format_version.to_string()));
         lines.push(("Service", format!("{} (process {})", own.version, own.pid)));
         let idle = match own.idle_seconds_max {
@@ -71,6 +71,7 @@ pub(crate) async fn info(session: &Session, args: InfoArgs) -> Result<()> {
         ("Security", info.security_options.join(", ")),
     ]);
     out(&described(&lines))?;
+    out(&registries(&info, own.as_ref()))?;
     for [name, value] in &info.driver_status {
         out(&described(&[(name.as_str(), value.clone())]))?;
     }
@@ -78,6 +79,37 @@ pub(crate) async fn info(session: &Session, args: InfoArgs) -> Result<()> {
         crate::draw::err(&format!("WARNING: {warning}\n"));
     }
     Ok(())
+}
+
+/// What is in force for registries, under docker's headings, then nacre's own settings.
+fn registries(info: &Info, own: Option<&NacreInfo>) -> String {
+    let mut text = described(&[
+        ("HTTP Proxy", info.http_proxy.clone()),
+        ("HTTPS Proxy", info.https_proxy.clone()),
+        ("No Proxy", info.no_proxy.clone()),
+    ]);
+    let mut listed = |heading: &str, values: Vec<String>| {
+        if !values.is_empty() {
+            text.push_str(&format!("{heading}:\n"));
+            values
+                .iter()
+                .for_each(|value| text.push_str(&format!("  {value}\n")));
+        }
+    };
+    let config = &info.registry_config;
+    let insecure = config.index_configs.values().filter(|index| !index.secure);
+    let insecure = insecure.map(|index| index.name.clone());
+    let insecure = insecure.chain(config.insecure_registry_cidrs.iter().cloned());
+    listed("Insecure Registries", insecure.collect());
+    let settings = own.map(|own| own.settings.as_slice()).unwrap_or_default();
+    let (mirrors, settings): (Vec<_>, Vec<_>) =
+        settings.iter().partition(|[name, _]| name == "mirror");
+    let mirrors = mirrors.into_iter().map(|[_, value]| value.clone());
+    listed("Registry Mirrors", mirrors.collect());
+    let settings = settings.into_iter();
+    let settings = settings.map(|[name, value]| format!("{name}: {value}"));
+    listed("Settings", settings.collect());
+    text
 }
 
 /// Where values stand.
