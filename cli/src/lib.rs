@@ -6,6 +6,7 @@ mod args;
 mod attach;
 mod client;
 mod command;
+mod docker_config;
 mod draw;
 mod error;
 mod format;

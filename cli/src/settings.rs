@@ -9,8 +9,8 @@ use std::process::Child;
 use crate::api::AuthConfig;
 use crate::error::{Error, Result};
 
-pub(crate) use options::{limit, mirror_rule};
 pub use options::{Limit, MirrorRule, ServiceOptions};
+pub(crate) use options::{limit, mirror_rule};
 
 /// The store of root.
 pub const ROOT_DEFAULT: &str = "/var/lib/nacre";

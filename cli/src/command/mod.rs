@@ -11,6 +11,7 @@ mod image_edit;
 mod images;
 mod inspect;
 mod lifecycle;
+mod login;
 mod logs;
 mod mount;
 mod ps;
@@ -66,6 +67,10 @@ pub(crate) enum Command {
     Kill(lifecycle::KillArgs),
     /// Load images from a tar archive
     Load(archive::LoadArgs),
+    /// Log in to a registry
+    Login(login::Args),
+    /// Forget the credentials for a registry
+    Logout(login::LogoutArgs),
     /// Show the output of a container
     Logs(logs::Args),
     /// Rename a container
@@ -189,7 +194,10 @@ impl Command {
     /// Says whether the command talks to a service that exists or is started
     /// for it.
     pub(crate) fn needs_service(&self) -> bool {
-        !matches!(self, Self::Service(_) | Self::Completion(_))
+        !matches!(
+            self,
+            Self::Service(_) | Self::Completion(_) | Self::Logout(_)
+        )
     }
 
     /// The error of a service that cannot be reached, as this command tells it.
@@ -222,6 +230,8 @@ impl Command {
             Self::Inspect(args) => inspect::run(session, args).await,
             Self::Kill(args) => lifecycle::kill(session, args).await,
             Self::Load(args) => archive::load(session, args).await,
+            Self::Login(args) => login::run(session, args).await,
+            Self::Logout(args) => login::logout(&args),
             Self::Logs(args) => logs::run(session, args).await,
             Self::Rename(args) => lifecycle::rename(session, args).await,
             Self::Restart(args) => lifecycle::restart(session, args).await,
