@@ -7,6 +7,7 @@
 mod bad_input;
 mod commits;
 mod containers;
+mod edges_auth;
 mod hostile;
 mod images;
 mod layers;

@@ -18,6 +18,8 @@ pub(crate) struct Done {
 
 pub(crate) struct Nacre {
     dir: tempfile::TempDir,
+    /// More variables of every command.
+    env: Vec<(String, String)>,
 }
 
 impl Nacre {
@@ -26,7 +28,19 @@ impl Nacre {
             .prefix("nacre-test-")
             .tempdir()
             .unwrap();
-        Self { dir }
+        Self {
+            dir,
+            env: Vec::new(),
+        }
+    }
+
+    /// Sets a variable for the commands to come, and for the service that they start: one that runs is stopped.
+    pub(crate) fn set(&mut self, name: &str, value: &str) {
+        if self.service_pid().is_some() {
+            self.run(&["service", "--stop"]);
+        }
+        self.env.retain(|(known, _)| known != name);
+        self.env.push((name.to_owned(), value.to_owned()));
     }
 
     /// A path in the test's own directory.
@@ -58,6 +72,7 @@ impl Nacre {
             .env("LC_ALL", "C");
         command
             .env("DOCKER_CONFIG", self.path("docker-config"))
+            .envs(self.env.iter().cloned())
             .current_dir("/");
         command
     }

@@ -3,13 +3,14 @@
 use std::fs;
 use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 
 use crate::nacre::{eventually, run_tool, test_image};
 
 pub(crate) struct Registry {
     address: String,
     child: Child,
-    _dir: tempfile::TempDir,
+    dir: Arc<tempfile::TempDir>,
 }
 
 impl Registry {
@@ -18,6 +19,15 @@ impl Registry {
             .prefix("nacre-registry-")
             .tempdir()
             .unwrap();
+        Self::over(Arc::new(dir), "", "")
+    }
+
+    /// Another registry over the same content, with more settings: of its `http` section, and whole sections.
+    pub(crate) fn again(&self, http: &str, sections: &str) -> Self {
+        Self::over(Arc::clone(&self.dir), http, sections)
+    }
+
+    fn over(dir: Arc<tempfile::TempDir>, http: &str, sections: &str) -> Self {
         // The port is free now; the registry binds it a moment later.
         let port = TcpListener::bind("127.0.0.1:0")
             .unwrap()
@@ -25,13 +35,13 @@ impl Registry {
             .unwrap()
             .port();
         let address = format!("127.0.0.1:{port}");
-        let config = dir.path().join("config.yml");
+        let config = dir.path().join(format!("config-{port}.yml"));
         let data = dir.path().join("data");
         fs::write(
             &config,
             format!(
                 "version: 0.1\nlog: {{level: error, accesslog: {{disabled: true}}}}\n\
-                 storage: {{filesystem: {{rootdirectory: {}}}, delete: {{enabled: true}}}}\nhttp: {{addr: {address}}}\n",
+                 storage: {{filesystem: {{rootdirectory: {}}}, delete: {{enabled: true}}}}\nhttp: {{addr: '{address}'{http}}}\n{sections}\n",
                 data.display()
             ),
         )
@@ -48,12 +58,17 @@ impl Registry {
         let registry = Self {
             address,
             child,
-            _dir: dir,
+            dir,
         };
         eventually("the registry answers", || {
             TcpStream::connect(&registry.address).is_ok()
         });
         registry
+    }
+
+    /// `127.0.0.1:PORT`
+    pub(crate) fn address(&self) -> &str {
+        &self.address
     }
 
     /// `127.0.0.1:PORT/NAME`

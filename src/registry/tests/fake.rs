@@ -208,13 +208,17 @@ impl Fake {
 
 /// A client that does not wait long.
 pub(crate) fn client(domain: &str, credentials: Credentials) -> Client {
-    let settings = Settings {
+    Client::new(domain, credentials, impatient()).unwrap()
+}
+
+/// What keeps a test short.
+pub(crate) fn impatient() -> Settings {
+    Settings {
         stall: Duration::from_secs(2),
         delay_first: Duration::from_millis(1),
         delay_max: Duration::from_millis(5),
         ..Settings::default()
-    };
-    Client::new(domain, credentials, settings).unwrap()
+    }
 }
 
 type Context = (SocketAddr, Arc<Mutex<Shared>>);
@@ -316,15 +320,28 @@ fn token(shared: &mut Shared, uri: &Uri, headers: &HeaderMap) -> Response {
     if who.is_some() && who != given {
         return plain(401, r#"{"details":"incorrect username or password"}"#);
     }
+    // A login is for no repository, and wants something to keep.
+    let login = uri
+        .query()
+        .is_some_and(|query| query.contains("offline_token=true"));
     assert!(
         uri.query()
             .unwrap_or_default()
             .contains("scope=repository%3A")
             || uri.query().is_none()
+            || login
     );
     let value = format!("token-{}", shared.tokens.len());
     shared.tokens.insert(value.clone(), uses);
-    plain(200, &format!(r#"{{"token":"{value}","expires_in":300}}"#))
+    let more = if login {
+        r#","refresh_token":"to-keep""#
+    } else {
+        ""
+    };
+    plain(
+        200,
+        &format!(r#"{{"token":"{value}","expires_in":300{more}}}"#),
+    )
 }
 
 fn plain(status: u16, body: &str) -> Response {

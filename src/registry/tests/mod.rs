@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 pub(crate) mod fake;
+mod mirrors;
 
 use std::io;
 use std::sync::atomic::{AtomicU32, Ordering};
