@@ -12,7 +12,7 @@ use super::error::{self, Error};
 impl Client {
     /// Sends a request once to each mirror in turn, then to the registry itself.
     pub(super) async fn send_authorised(&self, call: &Call<'_>) -> Result<Response> {
-        if let Some(answer) = self.from_mirrors(call).await {
+        if let Some(answer) = self.ask_mirrors(call).await {
             return Ok(answer);
         }
         self.send_here(&self.settled(call).await?).await

@@ -54,7 +54,7 @@ impl Client {
     }
 
     /// The first good answer of a mirror, if the request is for something that mirrors have.
-    pub(super) async fn from_mirrors(&self, call: &Call<'_>) -> Option<Response> {
+    pub(super) async fn ask_mirrors(&self, call: &Call<'_>) -> Option<Response> {
         let mirrors = &self.0.mirrors;
         let rest = mirrored(call)?;
         // Who broke off is not asked first again; when all had their turn, from the beginning.

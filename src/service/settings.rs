@@ -68,7 +68,6 @@ pub(super) fn store(options: &ServiceOptions) -> Options {
     }
     Options {
         limits: Some(limits),
-        ..Options::default()
     }
 }
 
