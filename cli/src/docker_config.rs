@@ -38,8 +38,8 @@ pub(crate) enum Secret<'a> {
 
 /// Where something was kept.
 pub(crate) enum Kept {
-    /// In a helper of this name.
-    Helper,
+    /// In a helper, or in the file as it was before.
+    Quietly,
     /// In this file, readable for who can read the file.
     File(PathBuf),
 }
@@ -94,7 +94,7 @@ impl DockerConfig {
             // As docker does: the file says for which servers the helper has something.
             self.auths()?.insert(server.to_owned(), json!({}));
             self.write()?;
-            return Ok(Kept::Helper);
+            return Ok(Kept::Quietly);
         }
         let entry = match secret {
             Secret::Password { username, password } => {
@@ -104,6 +104,9 @@ impl DockerConfig {
                 json!({"auth": STANDARD.encode(format!("{username}:")), "identitytoken": token})
             }
         };
+        if self.auths()?.get(server) == Some(&entry) {
+            return Ok(Kept::Quietly);
+        }
         self.auths()?.insert(server.to_owned(), entry);
         self.write()?;
         Ok(Kept::File(self.path.clone()))

@@ -90,7 +90,8 @@ pub(crate) async fn run(session: &Session, args: Args) -> Result<()> {
         && (!kept.username.is_empty() && !kept.password.is_empty())
     {
         err(&format!(
-            "Authenticating with existing credentials... [Username: {}]\n",
+            "Authenticating with existing credentials... [Username: {}]\n\n Info -> To login with a different account, \
+             run 'nacre logout' followed by 'nacre login'\n\n\n",
             kept.username
         ));
         match check(session, &server, &kept.username, &kept.password).await {
