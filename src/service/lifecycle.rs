@@ -156,6 +156,7 @@ fn need_root() -> Result<(), String> {
 fn run_at(place: &Place, idle_seconds_max: Option<u64>, second: Second) -> Result<(), String> {
     need_root()?;
     log::start(place.debug);
+    nacre_store::failpoint::arm_from_environment()?;
     raise_descriptors();
     let Some(store) = open_store(place, second)? else {
         return Ok(());

@@ -8,6 +8,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use crate::blobs::{self, Freed, Place, small_key};
 use crate::catalog::{Doomed, LayerHead, RecordHead};
 use crate::db::{Batch, Durability, Family};
+use crate::failpoint::{self, Point};
 use crate::numbers::RecordNo;
 use crate::record::EntryReader;
 use crate::stage::changed_key;
@@ -96,11 +97,14 @@ impl Inner {
                 batch.doom(Doomed::Record(record.no))?;
                 freed.push((record, blobs));
             }
-            batch.write(Durability::Synced)?;
+            failpoint::pass(Point::RemoveReady)?;
+            batch.write(failpoint::synced(Point::SyncRemove))?;
+            failpoint::pass(Point::RemoveUnlisted)?;
             // Under the lock: the same archive may be on its way in again.
             for (record, _) in &freed {
                 self.drop_archives(record)?;
             }
+            failpoint::pass(Point::RemoveArchivesGone)?;
             (layers, freed)
         };
         let mut freed = Freed::default();
@@ -108,11 +112,14 @@ impl Inner {
             freed
                 .packs
                 .extend(self.blobs.delete_unheld(blobs.into_keys())?.packs);
+            failpoint::pass(Point::RemoveContentsGone)?;
             self.drop_record_parts(record.no)?;
         }
+        failpoint::pass(Point::RemoveRecordsGone)?;
         for (_, layer) in &layers {
             self.drop_layer_parts(layer.no)?;
         }
+        failpoint::pass(Point::RemoveLayersGone)?;
         self.give_back(&freed.packs)?;
         layers.sort_unstable_by_key(|(_, layer)| std::cmp::Reverse(layer.no));
         let content_bytes = layers.iter().map(|(_, layer)| layer.content_bytes).sum();

@@ -15,6 +15,7 @@ use crate::blobs::add_count;
 use crate::catalog::Doomed;
 use crate::codec::{self, Decoder, Encoder};
 use crate::db::{Batch, Durability, Family, Scan};
+use crate::failpoint::{self, Point};
 use crate::pins::Pin;
 use crate::store::Inner;
 use crate::{
@@ -145,9 +146,11 @@ impl Store {
         let id = inner.numbers.upper(&inner.db)?;
         let dir = inner.upper_dir(id);
         std::fs::create_dir_all(&dir).map_err(Error::io("cannot make", &dir))?;
+        failpoint::pass(Point::UpperDirMade)?;
         let mut batch = inner.db.batch();
         batch.put_upper(id, chain)?;
-        batch.write(Durability::Synced)?;
+        batch.write(failpoint::synced(Point::SyncUpper))?;
+        failpoint::pass(Point::UpperMade)?;
         Ok(Upper(Arc::new(Shared {
             store: self.clone(),
             id,
@@ -211,7 +214,8 @@ impl Store {
         }
         batch.delete_upper(id)?;
         batch.doom(Doomed::Upper(id))?;
-        batch.write(Durability::Synced)?;
+        batch.write(failpoint::synced(Point::SyncUpperRemove))?;
+        failpoint::pass(Point::UpperUnlisted)?;
         inner.blobs.delete_unheld(blobs.into_keys())?;
         inner.drop_upper_parts(id)
     }
@@ -232,6 +236,7 @@ impl Inner {
             }
             _ => {}
         }
+        failpoint::pass(Point::UpperDataGone)?;
         let mut batch = self.db.batch();
         batch.delete_prefix(Family::Upper, &id.0.to_be_bytes())?;
         batch.reprieve(Doomed::Upper(id))?;
@@ -426,6 +431,7 @@ impl Upper {
             add_count(&mut out, blob, *delta)?;
         }
         out.write(Durability::Logged)?;
+        failpoint::pass(Point::UpperWritten)?;
         let dropped: Vec<BlobId> = effects
             .blobs
             .iter()
@@ -447,6 +453,9 @@ impl Upper {
 
     /// Makes every batch written so far durable.
     pub fn sync(&self) -> Result<()> {
+        if !failpoint::is_synced(Point::SyncUpperLog) {
+            return Ok(());
+        }
         self.inner().db.sync()
     }
 
