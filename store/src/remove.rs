@@ -4,6 +4,7 @@
 //! doomed; deleting what stands under those numbers comes after, here or at the next open.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
+use std::path::PathBuf;
 
 use crate::blobs::{self, Freed, Place, small_key};
 use crate::catalog::{Doomed, LayerHead, RecordHead};
@@ -312,10 +313,22 @@ impl Inner {
         for path in self.stray_files()? {
             remove_file_if_there(&path)?;
         }
+        self.sweep_upper_dirs()
+    }
+
+    /// A writable layer's directory is made before the layer is known: one that no layer has is what was left of that.
+    fn sweep_upper_dirs(&self) -> Result<()> {
+        let uppers = self.db.uppers()?;
+        let known: HashSet<PathBuf> = uppers.iter().map(|(id, _)| self.upper_dir(*id)).collect();
+        for path in list(&self.root.join("uppers"))? {
+            if !known.contains(&path) {
+                std::fs::remove_dir_all(&path).map_err(Error::io("cannot remove", &path))?;
+            }
+        }
         Ok(())
     }
 
-    /// Files of blobs, archives and uppers that stand in no record, and half-written ones.
+    /// Files of blobs and archives that stand in no record, and half-written ones.
     pub(crate) fn stray_files(&self) -> Result<Vec<std::path::PathBuf>> {
         let mut stray = Vec::new();
         for dir in list(self.blobs.dir())? {
