@@ -17,7 +17,7 @@ use crate::store::Inner;
 use crate::tree::version_key;
 use crate::{
     ArchiveId, BlobId, ChainId, Content, DiffId, Digest, Error, ImageId, Ino, LayerNo, ManifestId,
-    Result, Store, codec,
+    Result, Store, codec, upper,
 };
 
 /// Bytes of one batch of deletions.
@@ -316,12 +316,33 @@ impl Inner {
         self.sweep_upper_dirs()
     }
 
-    /// A writable layer's directory is made before the layer is known: one that no layer has is what was left of that.
+    /// A writable layer's directory is made before the layer is known, and a data file before its record and removed after
+    /// it: what no record names is what was left of that.
     fn sweep_upper_dirs(&self) -> Result<()> {
-        let uppers = self.db.uppers()?;
-        let known: HashSet<PathBuf> = uppers.iter().map(|(id, _)| self.upper_dir(*id)).collect();
+        let mut dirs: HashSet<PathBuf> = HashSet::new();
+        for (id, _) in self.db.uppers()? {
+            let dir = self.upper_dir(id);
+            let inodes = self.upper_inodes(id)?;
+            let held = inodes
+                .iter()
+                .filter(|(_, inode)| upper::has_data_file(&inode.content));
+            let files: HashSet<PathBuf> =
+                held.map(|(ino, _)| upper::data_path(&dir, *ino)).collect();
+            // After power loss the directory may be gone.
+            let shards = if dir.exists() {
+                list(&dir)?
+            } else {
+                Vec::new()
+            };
+            for shard in shards {
+                for path in list(&shard)?.iter().filter(|path| !files.contains(*path)) {
+                    remove_file_if_there(path)?;
+                }
+            }
+            dirs.insert(dir);
+        }
         for path in list(&self.root.join("uppers"))? {
-            if !known.contains(&path) {
+            if !dirs.contains(&path) {
                 std::fs::remove_dir_all(&path).map_err(Error::io("cannot remove", &path))?;
             }
         }

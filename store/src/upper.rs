@@ -137,6 +137,12 @@ pub(crate) fn has_data_file(content: &Content) -> bool {
     matches!(content, Content::Data | Content::Chunked { .. })
 }
 
+/// The data file of an inode below an upper's directory.
+pub(crate) fn data_path(dir: &Path, ino: Ino) -> PathBuf {
+    dir.join(format!("{:02x}", ino.0 & 0xff))
+        .join(format!("{:x}", ino.0))
+}
+
 impl Store {
     /// Makes a writable layer on `chain`; it holds the chain until it is removed.
     pub fn create_upper(&self, chain: Option<&ChainId>) -> Result<Upper> {
@@ -476,10 +482,7 @@ impl Upper {
 
     /// The data file of an inode: sharded by the number's last byte, so that no directory grows too large.
     pub fn data_path(&self, ino: Ino) -> PathBuf {
-        self.0
-            .dir
-            .join(format!("{:02x}", ino.0 & 0xff))
-            .join(format!("{:x}", ino.0))
+        data_path(&self.0.dir, ino)
     }
 
     /// Opens (`create`: makes, empty) the data file of an inode, read and write.

@@ -69,6 +69,8 @@ fn work_to_the_point() {
     let upper = store.create_upper(chain(&tars).as_ref()).unwrap();
     acknowledge("upper");
     let hidden = FileName::new(b"large").unwrap();
+    // A data file is made before its record: this one never gets one.
+    upper.data_file(upper.new_ino().unwrap(), true).unwrap();
     upper
         .write(&[UpperOp::SetEntry(Ino::ROOT, hidden, Override::Whiteout)])
         .unwrap();
