@@ -162,6 +162,7 @@ fn run_at(
     log::start(place.debug);
     let registries = super::settings::registries(options).map_err(|error| error.to_string())?;
     let idle = options.idle_seconds.or(idle_default);
+    nacre_store::failpoint::arm_from_environment()?;
     raise_descriptors();
     let Some(store) = open_store(place, options, second)? else {
         return Ok(());

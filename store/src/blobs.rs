@@ -16,6 +16,7 @@ use tempfile::NamedTempFile;
 
 use crate::codec::{Decoder, Encoder};
 use crate::db::{Batch, Db, Durability, Family};
+use crate::failpoint::{self, Point};
 use crate::numbers::RecordNo;
 use crate::pins::{LockedPins, Pins};
 use crate::{BlobId, Error, Result};
@@ -267,6 +268,7 @@ impl Blobs {
         if durability == Durability::Unlogged {
             self.unlogged.fetch_add(1, Ordering::SeqCst);
         }
+        failpoint::pass(Point::BlobSmallWritten)?;
         places.write(Durability::Logged)
     }
 
@@ -290,6 +292,7 @@ impl Blobs {
         self.unsynced.lock().insert(id);
         file.persist(&path)
             .map_err(|e| Error::io("cannot write", &path)(e.error))?;
+        failpoint::pass(Point::BlobFileRenamed)?;
         let mut batch = self.db.batch();
         batch.put(
             Family::Blobs,
@@ -305,7 +308,9 @@ impl Blobs {
             let mut flushed = self.flushed.lock();
             let written = self.unlogged.load(Ordering::SeqCst);
             if *flushed < written {
-                self.db.flush(Family::Small)?;
+                if failpoint::is_synced(Point::SyncSmall) {
+                    self.db.flush(Family::Small)?;
+                }
                 *flushed = written;
             }
         }
@@ -327,6 +332,9 @@ impl Blobs {
 
     fn sync_files(&self, files: &[BlobId]) -> Result<()> {
         let open = |path: &Path| File::open(path).map_err(Error::io("cannot open", path));
+        if !files.is_empty() && !failpoint::is_synced(Point::SyncBlobFiles) {
+            return Ok(());
+        }
         if files.len() > SYNC_FILES_MAX {
             let dir = open(&self.dir)?;
             return rustix::fs::syncfs(&dir)
@@ -343,6 +351,9 @@ impl Blobs {
         if !dirs.is_empty() {
             // The shard itself may be new.
             dirs.insert(self.dir.clone());
+        }
+        if !dirs.is_empty() && !failpoint::is_synced(Point::SyncBlobDirs) {
+            return Ok(());
         }
         for dir in dirs {
             open(&dir)?
@@ -380,7 +391,10 @@ impl Blobs {
         if !files.is_empty() {
             // Before a file goes: after power loss no record may name a file that is gone. Once for all, because a
             // sync after unlinks waits for the host's journal.
-            self.db.sync()?;
+            failpoint::pass(Point::BlobsUnlisted)?;
+            if failpoint::is_synced(Point::SyncBlobsUnlisted) {
+                self.db.sync()?;
+            }
         }
         for chunk in files.chunks(DELETE_CHUNK) {
             let _locked = self.pins.lock();

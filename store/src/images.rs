@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use crate::catalog::ImageRecord;
-use crate::db::Durability;
+use crate::failpoint::{self, Point};
 use crate::publish::{check_name, now};
 use crate::{ArchiveId, ChainId, DiffId, Error, ImageId, ManifestId, Result, Store};
 
@@ -137,7 +137,8 @@ impl Store {
         let mut batch = db.batch();
         batch.put_name(name, image)?;
         batch.put_image(image, &record)?;
-        batch.write(Durability::Synced)?;
+        batch.write(failpoint::synced(Point::SyncTag))?;
+        failpoint::pass(Point::TagSynced)?;
         Ok(before)
     }
 
@@ -148,7 +149,8 @@ impl Store {
         if before.is_some() {
             let mut batch = self.inner.db.batch();
             batch.delete_name(name)?;
-            batch.write(Durability::Synced)?;
+            batch.write(failpoint::synced(Point::SyncUntag))?;
+            failpoint::pass(Point::UntagSynced)?;
         }
         Ok(before)
     }

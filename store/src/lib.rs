@@ -13,6 +13,7 @@ mod check;
 mod codec;
 mod db;
 mod error;
+pub mod failpoint;
 mod ids;
 mod images;
 mod inode;

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::FlockOperation;
 
+use crate::failpoint::{self, Point};
 use crate::{Error, Result};
 
 /// The format that this program reads and writes. Any change of bytes on disk is a new number.
@@ -70,6 +71,9 @@ impl Owner {
             file.seek(SeekFrom::Start(0))?;
             file.write_all(text.as_bytes())?;
             // On disk before anything else is: an unclean end must not look like a clean one.
+            if !failpoint::is_synced(Point::SyncLock) {
+                return Ok(());
+            }
             file.sync_data()
         };
         write(&mut self.file).map_err(Error::io("cannot write", &self.path))

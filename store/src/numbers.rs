@@ -2,7 +2,8 @@
 
 use parking_lot::Mutex;
 
-use crate::db::{Db, Durability, Family};
+use crate::db::{Db, Family};
+use crate::failpoint::{self, Point};
 use crate::{Error, Ino, LayerNo, Result, UpperId};
 
 /// One counter.
@@ -41,7 +42,8 @@ impl Counter {
                 .ok_or_else(|| Error::corrupt("counter", "at its end"))?;
             let mut batch = db.batch();
             batch.put(Family::Catalog, self.key, &mark.to_be_bytes())?;
-            batch.write(Durability::Synced)?;
+            batch.write(failpoint::synced(Point::SyncNumbers))?;
+            failpoint::pass(Point::NumbersReserved)?;
             state.1 = mark;
         }
         let number = state.0;

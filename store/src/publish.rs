@@ -6,7 +6,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::apply::{self, Layer};
 use crate::catalog::{Doomed, ImageLayer, ImageRecord, LayerHead, RecordHead};
-use crate::db::{Db, Durability};
+use crate::db::Db;
+use crate::failpoint::{self, Point};
 use crate::record::{EntryReader, RecordEntry};
 use crate::stage::Stage;
 use crate::store::Inner;
@@ -55,7 +56,9 @@ impl Store {
                 }
             }
         }
-        published
+        let id = published?;
+        failpoint::pass(Point::PublishSynced)?;
+        Ok(id)
     }
 }
 
@@ -87,7 +90,9 @@ impl Inner {
                             content_bytes,
                         },
                     ));
+                    failpoint::pass(Point::PublishMarked)?;
                     self.apply(&below, no, &record)?;
+                    failpoint::pass(Point::PublishApplied)?;
                     no
                 }
             };
@@ -108,7 +113,8 @@ impl Inner {
         for update in &image.refs {
             batch.put_name(&update.name, &id)?;
         }
-        batch.write(Durability::Synced)?;
+        failpoint::pass(Point::PublishReady)?;
+        batch.write(failpoint::synced(Point::SyncPublish))?;
         Ok(id)
     }
 

@@ -4,10 +4,12 @@
 //! doomed; deleting what stands under those numbers comes after, here or at the next open.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
+use std::path::PathBuf;
 
 use crate::blobs::{self, Freed, Place, small_key};
 use crate::catalog::{Doomed, LayerHead, RecordHead};
 use crate::db::{Batch, Durability, Family};
+use crate::failpoint::{self, Point};
 use crate::numbers::RecordNo;
 use crate::record::EntryReader;
 use crate::stage::changed_key;
@@ -15,7 +17,7 @@ use crate::store::Inner;
 use crate::tree::version_key;
 use crate::{
     ArchiveId, BlobId, ChainId, Content, DiffId, Digest, Error, ImageId, Ino, LayerNo, ManifestId,
-    Result, Store, codec,
+    Result, Store, codec, upper,
 };
 
 /// Bytes of one batch of deletions.
@@ -96,11 +98,14 @@ impl Inner {
                 batch.doom(Doomed::Record(record.no))?;
                 freed.push((record, blobs));
             }
-            batch.write(Durability::Synced)?;
+            failpoint::pass(Point::RemoveReady)?;
+            batch.write(failpoint::synced(Point::SyncRemove))?;
+            failpoint::pass(Point::RemoveUnlisted)?;
             // Under the lock: the same archive may be on its way in again.
             for (record, _) in &freed {
                 self.drop_archives(record)?;
             }
+            failpoint::pass(Point::RemoveArchivesGone)?;
             (layers, freed)
         };
         let mut freed = Freed::default();
@@ -108,11 +113,14 @@ impl Inner {
             freed
                 .packs
                 .extend(self.blobs.delete_unheld(blobs.into_keys())?.packs);
+            failpoint::pass(Point::RemoveContentsGone)?;
             self.drop_record_parts(record.no)?;
         }
+        failpoint::pass(Point::RemoveRecordsGone)?;
         for (_, layer) in &layers {
             self.drop_layer_parts(layer.no)?;
         }
+        failpoint::pass(Point::RemoveLayersGone)?;
         self.give_back(&freed.packs)?;
         layers.sort_unstable_by_key(|(_, layer)| std::cmp::Reverse(layer.no));
         let content_bytes = layers.iter().map(|(_, layer)| layer.content_bytes).sum();
@@ -305,10 +313,43 @@ impl Inner {
         for path in self.stray_files()? {
             remove_file_if_there(&path)?;
         }
+        self.sweep_upper_dirs()
+    }
+
+    /// A writable layer's directory is made before the layer is known, and a data file before its record and removed after
+    /// it: what no record names is what was left of that.
+    fn sweep_upper_dirs(&self) -> Result<()> {
+        let mut dirs: HashSet<PathBuf> = HashSet::new();
+        for (id, _) in self.db.uppers()? {
+            let dir = self.upper_dir(id);
+            let inodes = self.upper_inodes(id)?;
+            let held = inodes
+                .iter()
+                .filter(|(_, inode)| upper::has_data_file(&inode.content));
+            let files: HashSet<PathBuf> =
+                held.map(|(ino, _)| upper::data_path(&dir, *ino)).collect();
+            // After power loss the directory may be gone.
+            let shards = if dir.exists() {
+                list(&dir)?
+            } else {
+                Vec::new()
+            };
+            for shard in shards {
+                for path in list(&shard)?.iter().filter(|path| !files.contains(*path)) {
+                    remove_file_if_there(path)?;
+                }
+            }
+            dirs.insert(dir);
+        }
+        for path in list(&self.root.join("uppers"))? {
+            if !dirs.contains(&path) {
+                std::fs::remove_dir_all(&path).map_err(Error::io("cannot remove", &path))?;
+            }
+        }
         Ok(())
     }
 
-    /// Files of blobs, archives and uppers that stand in no record, and half-written ones.
+    /// Files of blobs and archives that stand in no record, and half-written ones.
     pub(crate) fn stray_files(&self) -> Result<Vec<std::path::PathBuf>> {
         let mut stray = Vec::new();
         for dir in list(self.blobs.dir())? {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use crate::codec;
 use crate::db::{Batch, Durability, Family};
+use crate::failpoint::{self, Point};
 use crate::store::Inner;
 use crate::tree::{bare_dir, put_dir, version_key};
 use crate::{Content, DirEntry, Error, FileName, Ino, Inode, Kind, LayerNo, Link, Result, Tree};
@@ -234,6 +235,7 @@ fn full_written<'a>(batch: Batch<'a>, store: &'a Inner) -> Result<Batch<'a>> {
         return Ok(batch);
     }
     batch.write(Durability::Logged)?;
+    failpoint::pass(Point::PublishHalfApplied)?;
     Ok(store.db.batch())
 }
 

@@ -13,7 +13,8 @@ use parking_lot::Mutex;
 
 use crate::archive::Limits;
 use crate::blobs::{Blob, BlobPin, Blobs};
-use crate::db::{Db, Durability};
+use crate::db::Db;
+use crate::failpoint::{self, Point};
 use crate::intake::Intake;
 use crate::lock::{self, Owner};
 use crate::numbers::Numbers;
@@ -85,7 +86,9 @@ impl Store {
             open_uppers: Pins::default(),
             owner,
         };
+        failpoint::pass(Point::OpenReplayed)?;
         inner.finish_removals()?;
+        failpoint::pass(Point::OpenRemovalsFinished)?;
         if inner.owner.unclean {
             inner.sweep_unclean()?;
         }
@@ -160,7 +163,8 @@ impl Store {
     pub fn put_document(&self, kind: DocumentKind, key: &str, value: &[u8]) -> Result<()> {
         let mut batch = self.inner.db.batch();
         batch.put_document(kind, key, value)?;
-        batch.write(Durability::Synced)
+        batch.write(failpoint::synced(Point::SyncDocument))?;
+        failpoint::pass(Point::DocumentSynced)
     }
 
     /// All documents of a kind, by key.
@@ -172,7 +176,8 @@ impl Store {
     pub fn remove_document(&self, kind: DocumentKind, key: &str) -> Result<()> {
         let mut batch = self.inner.db.batch();
         batch.delete_document(kind, key)?;
-        batch.write(Durability::Synced)
+        batch.write(failpoint::synced(Point::SyncDocument))?;
+        failpoint::pass(Point::DocumentSynced)
     }
 }
 
@@ -195,6 +200,9 @@ impl Inner {
     /// Makes new names among the archives durable.
     pub(crate) fn sync_archives_dir(&self) -> Result<()> {
         let dir = self.archives_dir();
+        if !failpoint::is_synced(Point::SyncArchivesDir) {
+            return Ok(());
+        }
         File::open(&dir)
             .and_then(|d| d.sync_all())
             .map_err(Error::io("cannot sync", &dir))

@@ -11,7 +11,8 @@ use tempfile::NamedTempFile;
 
 use crate::archive::{self, EntryKind};
 use crate::catalog::{Doomed, ReceivedArchive, RecordHead};
-use crate::db::{Durability, Family};
+use crate::db::Family;
+use crate::failpoint::{self, Point};
 use crate::intake::Intake;
 use crate::numbers::RecordNo;
 use crate::pins::Pin;
@@ -82,6 +83,7 @@ impl Store {
         let inner = &self.inner;
         let no = inner.numbers.record(&inner.db)?;
         inner.db.doom(Doomed::Record(no))?;
+        failpoint::pass(Point::UnpackMarked)?;
         let unpacked = inner.unpack(no, archive, expected, progress);
         if unpacked.is_err() {
             // Its blobs went with their pins. Should this fail too, the mark makes the next open do it.
@@ -338,8 +340,12 @@ impl Inner {
         inflated: &Inflated,
         parsed: Parsed,
     ) -> Result<Unpacked> {
+        failpoint::pass(Point::UnpackVerified)?;
         let pins = parsed.intake.finish()?;
-        if let Some(file) = &received.file {
+        failpoint::pass(Point::UnpackContentsSynced)?;
+        if let Some(file) = &received.file
+            && failpoint::is_synced(Point::SyncArchive)
+        {
             file.as_file()
                 .sync_all()
                 .map_err(Error::io("cannot sync", file.path()))?;
@@ -353,6 +359,7 @@ impl Inner {
             bytes: received.bytes,
             kept,
         };
+        failpoint::pass(Point::UnpackReady)?;
         let mut batch = self.db.batch();
         batch.reprieve(Doomed::Record(no))?;
         if let Some(mut known) = self.db.record(&diff)? {
@@ -363,7 +370,7 @@ impl Inner {
                 None => known.archives.push(archive),
             }
             batch.put_record(&diff, &known)?;
-            batch.write(Durability::Synced)?;
+            batch.write(failpoint::synced(Point::SyncRecord))?;
             return Ok(unpacked(diff, &known, archive, locked.pin(diff)));
         }
         let head = RecordHead {
@@ -380,7 +387,8 @@ impl Inner {
         for (blob, times) in pins.counts() {
             blobs::add_count(&mut batch, blob, times)?;
         }
-        batch.write(Durability::Synced)?;
+        batch.write(failpoint::synced(Point::SyncRecord))?;
+        failpoint::pass(Point::UnpackRecorded)?;
         pins.settle();
         Ok(unpacked(diff, &head, archive, locked.pin(diff)))
     }
@@ -392,6 +400,7 @@ impl Inner {
         };
         let path = self.archive_path(&received.id);
         std::fs::rename(file.path(), &path).map_err(Error::io("cannot write", &path))?;
+        failpoint::pass(Point::UnpackArchiveRenamed)?;
         self.sync_archives_dir()?;
         Ok(true)
     }

@@ -15,6 +15,7 @@ use crate::blobs::add_count;
 use crate::catalog::Doomed;
 use crate::codec::{self, Decoder, Encoder};
 use crate::db::{Batch, Durability, Family, Scan};
+use crate::failpoint::{self, Point};
 use crate::pins::Pin;
 use crate::store::Inner;
 use crate::{
@@ -136,6 +137,12 @@ pub(crate) fn has_data_file(content: &Content) -> bool {
     matches!(content, Content::Data | Content::Chunked { .. })
 }
 
+/// The data file of an inode below an upper's directory.
+pub(crate) fn data_path(dir: &Path, ino: Ino) -> PathBuf {
+    dir.join(format!("{:02x}", ino.0 & 0xff))
+        .join(format!("{:x}", ino.0))
+}
+
 impl Store {
     /// Makes a writable layer on `chain`; it holds the chain until it is removed.
     pub fn create_upper(&self, chain: Option<&ChainId>) -> Result<Upper> {
@@ -145,9 +152,11 @@ impl Store {
         let id = inner.numbers.upper(&inner.db)?;
         let dir = inner.upper_dir(id);
         std::fs::create_dir_all(&dir).map_err(Error::io("cannot make", &dir))?;
+        failpoint::pass(Point::UpperDirMade)?;
         let mut batch = inner.db.batch();
         batch.put_upper(id, chain)?;
-        batch.write(Durability::Synced)?;
+        batch.write(failpoint::synced(Point::SyncUpper))?;
+        failpoint::pass(Point::UpperMade)?;
         Ok(Upper(Arc::new(Shared {
             store: self.clone(),
             id,
@@ -211,7 +220,8 @@ impl Store {
         }
         batch.delete_upper(id)?;
         batch.doom(Doomed::Upper(id))?;
-        batch.write(Durability::Synced)?;
+        batch.write(failpoint::synced(Point::SyncUpperRemove))?;
+        failpoint::pass(Point::UpperUnlisted)?;
         inner.blobs.delete_unheld(blobs.into_keys())?;
         inner.drop_upper_parts(id)
     }
@@ -232,6 +242,7 @@ impl Inner {
             }
             _ => {}
         }
+        failpoint::pass(Point::UpperDataGone)?;
         let mut batch = self.db.batch();
         batch.delete_prefix(Family::Upper, &id.0.to_be_bytes())?;
         batch.reprieve(Doomed::Upper(id))?;
@@ -426,6 +437,7 @@ impl Upper {
             add_count(&mut out, blob, *delta)?;
         }
         out.write(Durability::Logged)?;
+        failpoint::pass(Point::UpperWritten)?;
         let dropped: Vec<BlobId> = effects
             .blobs
             .iter()
@@ -447,6 +459,9 @@ impl Upper {
 
     /// Makes every batch written so far durable.
     pub fn sync(&self) -> Result<()> {
+        if !failpoint::is_synced(Point::SyncUpperLog) {
+            return Ok(());
+        }
         self.inner().db.sync()
     }
 
@@ -467,10 +482,7 @@ impl Upper {
 
     /// The data file of an inode: sharded by the number's last byte, so that no directory grows too large.
     pub fn data_path(&self, ino: Ino) -> PathBuf {
-        self.0
-            .dir
-            .join(format!("{:02x}", ino.0 & 0xff))
-            .join(format!("{:x}", ino.0))
+        data_path(&self.0.dir, ino)
     }
 
     /// Opens (`create`: makes, empty) the data file of an inode, read and write.

@@ -7,6 +7,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use nacre_store::failpoint::{self, Point};
 use nacre_store::{Ino, Time, Upper};
 use parking_lot::Mutex;
 use rustix::fs::{FallocateFlags, Timespec, Timestamps};
@@ -151,6 +152,9 @@ impl DataFiles {
 
     /// Makes a file's content durable.
     pub(crate) fn sync(&self, ino: Ino) -> Result<()> {
+        if !failpoint::is_synced(Point::SyncDataFile) {
+            return Ok(());
+        }
         self.get(ino)?.sync_data().map_err(|e| of_host(&e))
     }
 
@@ -185,6 +189,9 @@ impl DataFiles {
     }
 
     fn sync_dirs<'a>(&self, dirs: impl IntoIterator<Item = &'a Path>) -> Result<()> {
+        if !failpoint::is_synced(Point::SyncDataNames) {
+            return Ok(());
+        }
         for dir in dirs {
             let synced = File::open(dir).and_then(|dir| dir.sync_all());
             synced.map_err(|e| of_host(&e))?;

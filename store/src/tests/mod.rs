@@ -10,6 +10,7 @@ mod cases;
 mod crash;
 mod damage;
 mod images;
+mod kill_points;
 mod layers;
 mod layout;
 mod lifetime;

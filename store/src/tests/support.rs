@@ -32,31 +32,9 @@ impl TempStore {
         self.dir.path().join("root")
     }
 
-    /// Every key of every family but counters, and every file of blobs, archives and uppers.
+    /// What [`inventory`] lists.
     pub(crate) fn inventory(&self) -> Vec<String> {
-        let mut all = Vec::new();
-        for family in Family::ALL {
-            let mut scan = self.inner.db.scan(family, b"").unwrap();
-            while let Some((key, _)) = scan.next().unwrap() {
-                if !(family == Family::Catalog && key.starts_with(b"#")) {
-                    all.push(format!("{} {}", family.name(), key.escape_ascii()));
-                }
-            }
-        }
-        let mut todo: Vec<_> = ["blobs", "archives", "uppers"]
-            .map(|name| self.root().join(name))
-            .into();
-        while let Some(dir) = todo.pop() {
-            for entry in std::fs::read_dir(dir).unwrap() {
-                let path = entry.unwrap().path();
-                if path.is_dir() {
-                    todo.push(path);
-                } else {
-                    all.push(path.display().to_string());
-                }
-            }
-        }
-        all
+        inventory(self)
     }
 
     /// Ends it cleanly and opens it again; returns how long each took.
@@ -75,6 +53,33 @@ impl std::ops::Deref for TempStore {
     fn deref(&self) -> &Store {
         self.store.as_ref().unwrap()
     }
+}
+
+/// Every key of every family but counters, and every file of blobs, archives and uppers.
+pub(crate) fn inventory(store: &Store) -> Vec<String> {
+    let mut all = Vec::new();
+    for family in Family::ALL {
+        let mut scan = store.inner.db.scan(family, b"").unwrap();
+        while let Some((key, _)) = scan.next().unwrap() {
+            if !(family == Family::Catalog && key.starts_with(b"#")) {
+                all.push(format!("{} {}", family.name(), key.escape_ascii()));
+            }
+        }
+    }
+    let mut todo: Vec<_> = ["blobs", "archives", "uppers"]
+        .map(|name| store.root().join(name))
+        .into();
+    while let Some(dir) = todo.pop() {
+        for entry in std::fs::read_dir(dir).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                todo.push(path);
+            } else {
+                all.push(path.display().to_string());
+            }
+        }
+    }
+    all
 }
 
 pub(crate) fn path(text: &str) -> Vec<FileName> {
