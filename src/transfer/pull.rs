@@ -80,20 +80,23 @@ pub async fn pull(
     );
 
     let name = reference.familiar();
-    let config = client
-        .small_blob(
-            &reference,
-            &found.image.config,
-            "image config",
-            CONFIG_BYTES_MAX,
-        )
-        .await?;
+    let image = ImageId(found.image.config.digest);
+    let known = known_config(store, &image, &found.id).await?;
+    let is_known = known.is_some();
+    let config = match known {
+        Some(config) => config,
+        None => {
+            let wanted = &found.image.config;
+            client
+                .small_blob(&reference, wanted, "image config", CONFIG_BYTES_MAX)
+                .await?
+        }
+    };
     let parsed = ImageConfig::parse(&name, &config)?;
     parsed.check_platform(&name, platform)?;
     check_count(&name, &parsed.diffs, &found.image.layers)?;
 
     let refs = names(&reference, &found.named);
-    let image = ImageId(found.image.config.digest);
     let updated = {
         let (store, name) = (store.clone(), reference.to_string());
         blocking(move || store.resolve(&name)).await?? != Some(image)
@@ -104,7 +107,8 @@ pub async fn pull(
         digest: found.named,
         updated,
     };
-    if name_known(store, &image, &found.id, &refs).await? {
+    // It may have been removed in the meantime: then its layers are fetched after all.
+    if is_known && name_known(store, &image, &found.id, &refs).await? {
         return Ok(pulled);
     }
     let errand = Errand::new(store, client, &reference, progress.clone());
@@ -192,7 +196,22 @@ pub(super) fn check_count(name: &str, diffs: &[DiffId], layers: &[Descriptor]) -
     })
 }
 
-/// If the very image is here already, only points the names at it.
+/// The configuration of an image that is here with this very manifest.
+async fn known_config(
+    store: &Store,
+    image: &ImageId,
+    manifest: &ManifestId,
+) -> Result<Option<Vec<u8>>> {
+    let (store, image, manifest) = (store.clone(), *image, *manifest);
+    blocking(move || {
+        let known = store.image(&image)?;
+        let same = known.filter(|known| known.manifest == Some(manifest));
+        Ok(same.map(|known| known.config))
+    })
+    .await?
+}
+
+/// If the very image is here already, only points the names at it; those that do so already cost no write.
 async fn name_known(
     store: &Store,
     image: &ImageId,
@@ -206,7 +225,9 @@ async fn name_known(
             .is_some_and(|known| known.manifest == Some(manifest));
         if known {
             for update in &refs {
-                store.tag(&update.name, &image)?;
+                if store.resolve(&update.name)? != Some(image) {
+                    store.tag(&update.name, &image)?;
+                }
             }
         }
         Ok(known)

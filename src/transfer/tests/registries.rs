@@ -67,6 +67,12 @@ async fn a_pulled_image_is_there_with_its_names_and_docker_hears_its_lines() {
     let pulled = pull_from(&fake, &to, "lib/app:1", &again).await.unwrap();
     assert!(!pulled.updated);
     assert_eq!(again.lines(), ["1: Pulling from lib/app"]);
+    let config = fake.seen(&pulled.image.0.hex());
+    assert_eq!(
+        config.len(),
+        1,
+        "an image that is here costs its manifest alone"
+    );
     to.assert_whole();
 }
 
