@@ -10,6 +10,7 @@ mod containers;
 mod hostile;
 mod images;
 mod layers;
+mod mount_helper;
 mod mounts;
 mod nacre;
 mod registry;
