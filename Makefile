@@ -29,10 +29,13 @@ bench: setup build
 build:
 	$(CARGO) build --release --workspace --all-targets --locked
 
-#: make install  the program and its completions, under PREFIX (/usr/local)
+#: make install  the program and its completions, under PREFIX (/usr/local), and mount(8)'s helpers in /sbin
 install: build
 	install -D -m 0755 target/release/nacre $(DESTDIR)$(PREFIX)/bin/nacre
 	strip --strip-debug $(DESTDIR)$(PREFIX)/bin/nacre
+	install -d $(DESTDIR)/sbin
+	ln -sf $(PREFIX)/bin/nacre $(DESTDIR)/sbin/mount.fuse.nacre
+	ln -sf $(PREFIX)/bin/nacre $(DESTDIR)/sbin/umount.fuse.nacre
 	install -d $(DESTDIR)$(PREFIX)/share/bash-completion/completions $(DESTDIR)$(PREFIX)/share/zsh/site-functions $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
 	target/release/nacre completion bash > $(DESTDIR)$(PREFIX)/share/bash-completion/completions/nacre
 	target/release/nacre completion zsh > $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_nacre

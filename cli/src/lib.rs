@@ -11,6 +11,7 @@ mod draw;
 mod error;
 mod format;
 mod main_command;
+mod mount_helper;
 mod reference;
 mod session;
 mod settings;

@@ -9,6 +9,7 @@ use crate::args::{Cli, PROGRAM, Parsed, parse};
 use crate::command::{Command, service};
 use crate::draw::{err, out};
 use crate::error::{Error, Result};
+use crate::mount_helper::Helper;
 use crate::session::Session;
 use crate::settings::{Hooks, ServiceOptions, Settings, absolute};
 
@@ -22,6 +23,11 @@ pub fn main(hooks: Hooks) -> ExitCode {
 /// Runs a command line, the program's name first.
 #[must_use]
 pub fn run(argv: &[OsString], hooks: Hooks) -> ExitCode {
+    if let Some((program, words)) = argv.split_first()
+        && let Some(helper) = Helper::named(program)
+    {
+        return exit(helper_command(helper, words, hooks), Detail::Brief);
+    }
     let mut detail = Detail::Brief;
     let done = match parse(argv) {
         Parsed::Run(cli) => {
@@ -36,6 +42,10 @@ pub fn run(argv: &[OsString], hooks: Hooks) -> ExitCode {
             Err(Error::Silent(code))
         }
     };
+    exit(done, detail)
+}
+
+fn exit(done: Result<()>, detail: Detail) -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -114,18 +124,35 @@ fn command(cli: Cli, hooks: Hooks) -> Result<()> {
         return (hooks.run_service)(&settings, &options)
             .map_err(|message| Error::said(format!("{PROGRAM}: {message}")));
     }
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|source| Error::io("cannot start the event loop", source))?;
-    let done = runtime.block_on(async {
-        let session = Session::new(settings, hooks);
+    with_session(settings, hooks, async |session| {
         if cli.command.needs_service() {
             let verified = session.verify_root().await;
             verified.map_err(|error| cli.command.unreached(error))?;
         }
         cli.command.run(&session).await
+    })
+}
+
+fn helper_command(helper: Helper, words: &[OsString], hooks: Hooks) -> Result<()> {
+    let asked = helper.parse(words)?;
+    let settings = asked.settings();
+    let done = settings.and_then(|settings| {
+        with_session(settings, hooks, async |session| asked.run(&session).await)
     });
+    done.map_err(|error| helper.failed(&error))
+}
+
+/// Runs a command's conversation with the service.
+fn with_session(
+    settings: Settings,
+    hooks: Hooks,
+    command: impl AsyncFnOnce(Session) -> Result<()>,
+) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|source| Error::io("cannot start the event loop", source))?;
+    let done = runtime.block_on(command(Session::new(settings, hooks)));
     // A thread may still wait for input that nobody needs any more.
     runtime.shutdown_background();
     done

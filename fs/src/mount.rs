@@ -16,8 +16,10 @@ use rustix::mount::{
 };
 
 use crate::errno::Errno;
+use crate::flags::MountFlags;
 use crate::fuse::Connection;
 pub use crate::fuse::Profile;
+use crate::sys;
 use crate::vfs::Vfs;
 
 /// The kernel's door for filesystem servers.
@@ -29,7 +31,7 @@ const SUBTYPE: &str = "nacre";
 /// How a tree is served.
 #[derive(Debug, Clone)]
 pub struct ServeOptions {
-    /// What /proc/mounts shows as the source: `nacre:debian-min`.
+    /// What /proc/mounts shows as the source: `debian-min`.
     pub source: String,
     /// How.
     pub profile: Profile,
@@ -92,6 +94,12 @@ pub enum MountError {
         /// Why.
         source: io::Error,
     },
+    /// It has attributes that this mount cannot have.
+    #[error("{} is a view that cannot be changed: it cannot be mounted for writing", target.display())]
+    ReadOnly {
+        /// The mount point.
+        target: PathBuf,
+    },
     /// Mounts of the tree are still in use.
     #[error("mounts of {source_name} are still in use")]
     InUse {
@@ -109,6 +117,7 @@ pub enum MountError {
 /// A tree that is being served. Dropping it takes no mount away: they are served until the last one is gone.
 pub struct Served {
     source: String,
+    read_only: bool,
     connection: Connection,
     /// The mount that all others are clones of, attached nowhere; taken at shutdown.
     detached: Mutex<Option<Detached>>,
@@ -133,6 +142,7 @@ impl Served {
         .map_err(made("statx"))?;
         Ok(Self {
             source: options.source,
+            read_only: profile != Profile::Writable,
             connection,
             detached: Mutex::new(Some(Detached::new(mount)?)),
             device: (stat.stx_dev_major, stat.stx_dev_minor),
@@ -166,17 +176,20 @@ impl Served {
         mount.clone_mount()
     }
 
-    /// Mounts the tree on `target` (absolute), in the mount namespace given or else in ours.
+    /// Mounts the tree on `target` (absolute), in the mount namespace given or else in ours. Whoever sees the mount sees its
+    /// flags with it.
     pub fn attach(
         &self,
         target: &Path,
         namespace: Option<BorrowedFd<'_>>,
+        flags: MountFlags,
     ) -> Result<(), MountError> {
         let mount = self.mount_fd()?;
         let failed = |source| MountError::Attach {
             target: target.to_owned(),
             source,
         };
+        self.set_flags(mount.as_fd(), flags).map_err(failed)?;
         in_namespace(namespace, || {
             rustix::mount::move_mount(
                 &mount,
@@ -188,6 +201,60 @@ impl Served {
         })
         .map_err(failed)?
         .map_err(|errno| failed(errno.into()))
+    }
+
+    /// Changes the flags of the mount on `target`: `mount -o remount`.
+    pub fn reconfigure(
+        &self,
+        target: &Path,
+        namespace: Option<BorrowedFd<'_>>,
+        flags: MountFlags,
+    ) -> Result<(), MountError> {
+        let owned = || target.to_owned();
+        if self.read_only && !flags.is_read_only() {
+            return Err(MountError::ReadOnly { target: owned() });
+        }
+        let failed = |source| MountError::Attach {
+            target: owned(),
+            source,
+        };
+        let done = in_namespace(namespace, || {
+            if !self.is_on(target)? {
+                return Ok(false);
+            }
+            let mount = rustix::mount::open_tree(CWD, target, OpenTreeFlags::OPEN_TREE_CLOEXEC)?;
+            self.set_flags(mount.as_fd(), flags).map(|()| true)
+        })
+        .map_err(failed)?;
+        match done {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(MountError::NotOurs { target: owned() }),
+            Err(error) => match Errno::from_io_error(&error) {
+                // A directory of the tree, not the place where it is mounted.
+                Some(Errno::INVAL) => Err(MountError::NotOurs { target: owned() }),
+                // A file is open for writing, and `ro` is wanted.
+                Some(Errno::BUSY) => Err(MountError::Busy { target: owned() }),
+                _ => Err(failed(error)),
+            },
+        }
+    }
+
+    /// A tree that cannot be written has no mount for writing, whatever is asked for.
+    fn set_flags(&self, mount: BorrowedFd<'_>, flags: MountFlags) -> io::Result<()> {
+        let (mut set, mut clear) = flags.attributes();
+        if self.read_only {
+            let read_only = u64::from(MountAttrFlags::MOUNT_ATTR_RDONLY.bits());
+            set |= read_only;
+            clear &= !read_only;
+        }
+        sys::set_mount_attributes(mount, set, clear)
+    }
+
+    /// Whether what is seen at `target` is of this tree. Never asks the server: a dead one could not answer.
+    fn is_on(&self, target: &Path) -> rustix::io::Result<bool> {
+        let flags = AtFlags::STATX_DONT_SYNC | AtFlags::NO_AUTOMOUNT;
+        let stat = rustix::fs::statx(CWD, target, flags, StatxFlags::BASIC_STATS)?;
+        Ok((stat.stx_dev_major, stat.stx_dev_minor) == self.device)
     }
 
     /// Takes the mount on `target` away. `lazy`: it disappears from there at once, and ends when nobody uses it any more.
@@ -202,10 +269,7 @@ impl Served {
             source,
         };
         let done = in_namespace(namespace, || {
-            // Never asks the server: a dead one could not answer.
-            let flags = AtFlags::STATX_DONT_SYNC | AtFlags::NO_AUTOMOUNT;
-            let stat = rustix::fs::statx(CWD, target, flags, StatxFlags::BASIC_STATS)?;
-            if (stat.stx_dev_major, stat.stx_dev_minor) != self.device {
+            if !self.is_on(target)? {
                 return Ok(false);
             }
             let flags = if lazy {

@@ -16,6 +16,7 @@ use super::events::attributes;
 use super::names;
 use super::namespace::Owner;
 use super::remove::User;
+use super::roots::Root;
 use super::start::{Run, Waiting};
 use super::{Engine, merge, when};
 use crate::registry::Platform;
@@ -25,8 +26,10 @@ use crate::runtime::spec::ContainerId;
 pub(crate) struct Live {
     /// Held by whoever starts, stops, removes or renames it.
     pub(crate) work: Mutex<()>,
-    /// Its process's shim and its mounted root, while it has them.
+    /// Its process's shim, while it has one.
     pub(crate) run: Mutex<Option<Run>>,
+    /// The lease of its root, while it runs in it.
+    pub(crate) root: Mutex<Option<Arc<Root>>>,
     /// Clients that attached before the start.
     pub(crate) waiting: Mutex<Vec<Waiting>>,
     /// What the store has of it.
@@ -60,6 +63,7 @@ impl Live {
         Live {
             work: Mutex::new(()),
             run: Mutex::new(None),
+            root: Mutex::new(None),
             waiting: Mutex::new(Vec::new()),
             document: Mutex::new(document),
             turns: watch::Sender::new(turn),

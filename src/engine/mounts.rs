@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use nacre_fs::flags::MountFlags;
 use nacre_store::{DocumentKind, ImageId, Store, UpperId};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
@@ -62,14 +63,18 @@ pub(crate) struct Mounts(pub(super) Mutex<State>);
 /// What is to be mounted.
 #[derive(Clone, Debug, Default)]
 pub struct MountRequest {
-    /// The image; may be empty for a name that is kept already.
+    /// The image; may be empty for a name that is kept already, and is for a container.
     pub image: String,
+    /// The container whose root is wanted.
+    pub container: Option<String>,
     /// Where; made up if there is none.
     pub target: Option<PathBuf>,
     /// The name that changes are kept under; made up if there is none.
     pub name: Option<String>,
-    /// Whether it can be written.
+    /// Whether the image's own tree is wanted, which nobody can write.
     pub read_only: bool,
+    /// What holds for this mount alone.
+    pub flags: MountFlags,
     /// The process in whose mount namespace the target is.
     pub peer: Option<i32>,
 }
@@ -154,6 +159,15 @@ impl Mounts {
         attached.chain(idle).collect()
     }
 
+    /// Where a writable layer is mounted, if it is.
+    pub(crate) fn place_of(&self, upper: UpperId) -> Option<PathBuf> {
+        let state = self.0.lock();
+        let mut mounts = state.attached.iter();
+        mounts
+            .find(|mount| mount.key == Key::Upper(upper))
+            .map(|mount| mount.target.clone())
+    }
+
     /// What is mounted, as a user knows it.
     pub(crate) fn in_use(&self) -> Vec<String> {
         let attached =
@@ -182,10 +196,10 @@ impl Engine {
             check_target(namespace.as_ref(), target)?;
         }
         let mut state = self.mounts.0.lock();
-        let (tree, made) = if request.read_only {
-            (self.read_only_tree(request)?, None)
-        } else {
-            self.writable_tree(&mut state, request)?
+        let (tree, made) = match &request.container {
+            Some(container) => (self.container_tree(container)?, None),
+            None if request.read_only => (self.read_only_tree(request)?, None),
+            None => self.writable_tree(&mut state, request)?,
         };
         let attached = self.attach_tree(&tree, request, namespace);
         match attached {
@@ -206,13 +220,30 @@ impl Engine {
                 Ok(mounted)
             }
             Err(error) => {
-                self.let_go_if_idle(&state, tree.key, LET_GO)?;
+                let key = tree.key;
+                drop(tree);
+                self.roots.let_go(key, LET_GO)?;
                 if let Some(name) = made {
                     self.forget_kept(&mut state, &name)?;
                 }
                 Err(error)
             }
         }
+    }
+
+    /// A container's root, running or not: the filesystem that its processes see, not a second one over the same layer.
+    fn container_tree(&self, text: &str) -> Result<Tree> {
+        let document = self.containers.find(text)?.document();
+        let root = self
+            .roots
+            .writable(&self.store, document.upper, &document.name)?;
+        Ok(Tree {
+            key: Key::Upper(document.upper),
+            name: Some(document.name),
+            image: document.image,
+            image_name: document.config.image,
+            root,
+        })
     }
 
     fn read_only_tree(&self, request: &MountRequest) -> Result<Tree> {
@@ -222,7 +253,7 @@ impl Engine {
             .map_or_else(|| request.image.clone(), |name| name.familiar());
         let root = self
             .roots
-            .read_only(&self.store, &found.image, &image_name)?;
+            .read_only(&self.store, &found.image, &request.image)?;
         Ok(Tree {
             key: Key::Image(found.image.id),
             name: None,
@@ -260,9 +291,11 @@ impl Engine {
                 (kept, Some(name))
             }
         };
-        let root = self
-            .roots
-            .writable(&self.store, kept.upper, &kept.image_name);
+        let source = match request.image.as_str() {
+            "" => &kept.image_name,
+            image => image,
+        };
+        let root = self.roots.writable(&self.store, kept.upper, source);
         let root = match (root, &made) {
             (Err(error), Some(name)) => {
                 self.forget_kept(state, name)?;
@@ -329,7 +362,7 @@ impl Engine {
             None => (self.make_target(tree, namespace.as_ref())?, true),
         };
         let inside = namespace.as_ref().map(Namespace::descriptor);
-        tree.root.served().attach(&target, inside)?;
+        tree.root.served().attach(&target, inside, request.flags)?;
         Ok(Attached {
             key: tree.key,
             target,
@@ -362,6 +395,26 @@ impl Engine {
         mount_table::within(namespace, || std::fs::create_dir_all(&target))
             .map_err(Error::io("cannot make", &target))?;
         Ok(target)
+    }
+
+    /// Changes what holds for one mount: `mount -o remount`.
+    pub fn remount(&self, target: &Path, flags: MountFlags) -> Result<()> {
+        self.notice_unmounts();
+        let state = self.mounts.0.lock();
+        let found = state
+            .attached
+            .iter()
+            .rev()
+            .find(|mount| mount.target == target);
+        let Some(mount) = found else {
+            return Err(Error::not_found(format!(
+                "nothing of nacre is mounted on {}",
+                target.display()
+            )));
+        };
+        let inside = mount.namespace.as_ref().map(Namespace::descriptor);
+        let served = mount.root.served();
+        Ok(served.reconfigure(target, inside, flags)?)
     }
 
     /// Everything that is mounted, and the names that are not.

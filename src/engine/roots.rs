@@ -20,7 +20,7 @@ pub(crate) const LET_GO: Duration = Duration::from_secs(10);
 const CLOSE: Duration = Duration::from_secs(2);
 const CLOSE_PAUSE: Duration = Duration::from_millis(2);
 
-/// A tree that is being served.
+/// A tree that is being served. Whoever attaches it or runs in it holds it as his lease.
 pub(crate) struct Root {
     vfs: Arc<Vfs>,
     served: Served,
@@ -93,14 +93,14 @@ impl Root {
 }
 
 impl Roots {
-    /// The tree of a writable layer.
+    /// The tree of a writable layer. `name` is what the kernel shows as its source, if it is not served yet.
     pub(crate) fn writable(&self, store: &Store, upper: UpperId, name: &str) -> Result<Arc<Root>> {
         self.get(Key::Upper(upper), name, Profile::Writable, |state| {
             state.upper(store, upper, name)
         })
     }
 
-    /// The tree of an image.
+    /// The tree of an image. `name` is what the kernel shows as its source, if it is not served yet.
     pub(crate) fn read_only(&self, store: &Store, image: &Image, name: &str) -> Result<Arc<Root>> {
         self.get(Key::Image(image.id), name, Profile::ReadOnly, |_| {
             let tree = store.tree(image.chain.as_ref())?;
@@ -126,7 +126,7 @@ impl Roots {
         }
         let vfs = open(&mut state)?;
         let options = ServeOptions {
-            source: format!("nacre:{name}"),
+            source: name.to_owned(),
             profile,
         };
         let served = Served::start(Arc::clone(&vfs), options)?;
@@ -135,13 +135,18 @@ impl Roots {
         Ok(root)
     }
 
-    /// Ends a tree that nobody mounts any more, and waits until it is durable. One that somebody still uses after `grace` is
-    /// served on.
+    /// Ends a tree that nobody has a lease of any more, and waits until it is durable. One that a process still uses after
+    /// `grace` is served on. The caller has dropped its own lease.
     pub(crate) fn let_go(&self, key: Key, grace: Duration) -> Result<()> {
-        // Not under the lock: others need not wait for the last user of this one.
-        let Some(root) = self.0.lock().served.get(&key).map(Arc::clone) else {
-            return Ok(());
+        let root = {
+            let state = self.0.lock();
+            match state.served.get(&key) {
+                // A container and a mount of its root, or two mounts: the last of them ends it.
+                Some(root) if Arc::strong_count(root) == 1 => Arc::clone(root),
+                _ => return Ok(()),
+            }
         };
+        // Not under the lock: others need not wait for the last user of this one.
         root.settle()?;
         root.served.shutdown(grace)?;
         let served = &mut self.0.lock().served;

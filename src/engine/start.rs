@@ -108,6 +108,7 @@ impl Engine {
         let launched = self.bring_up(live, document, &files);
         if launched.is_err() {
             live.run.lock().take();
+            live.root.lock().take();
             // The start's error is the one to tell; what is left here the next start takes away.
             if let Ok(shim) = Shim::open(files.shim()) {
                 drop(shim.delete());
@@ -123,6 +124,7 @@ impl Engine {
         let root = self
             .roots
             .writable(&self.store, document.upper, &document.name)?;
+        *live.root.lock() = Some(Arc::clone(&root));
         host_files::write(files, document)?;
         place::prepare(root.vfs(), document)?;
         let shim = Arc::new(Shim::prepare(Launch {
@@ -207,6 +209,7 @@ impl Engine {
         });
         let before = live.document();
         let run = live.run.lock().take();
+        live.root.lock().take();
         let paths = self.container_files(&before.id);
         let mut trouble = exit.trouble.clone().unwrap_or_default();
         drop(run);

@@ -202,6 +202,13 @@ impl Engine {
     /// The caller holds `work`, and the container has no process. What fails half-way is left marked as dead.
     pub(crate) fn remove_locked(&self, live: &Arc<Live>) -> Result<()> {
         let document = live.document();
+        if let Some(target) = self.mounts.place_of(document.upper) {
+            return Err(Error::conflict(format!(
+                "cannot remove container \"{}\": it is mounted on {}: unmount it first",
+                document.name,
+                target.display()
+            )));
+        }
         // Whoever still reads it, as a list with sizes does, is done soon; if not, the removal goes on another time.
         if !self.roots.is_closed(document.upper) {
             return Err(Error::conflict(format!(

@@ -50,7 +50,7 @@ impl Engine {
             };
             mount.take_away(lazy)?;
             let mount = state.attached.remove(at);
-            self.was_unmounted(&state, mount, lazy)?;
+            self.was_unmounted(mount, lazy)?;
             if matches!(what, Unmount::Target(_)) {
                 // One place, one mount: what lies under it was there before.
                 break;
@@ -59,7 +59,7 @@ impl Engine {
         Ok(())
     }
 
-    fn was_unmounted(&self, state: &State, mount: Attached, lazy: bool) -> Result<()> {
+    fn was_unmounted(&self, mount: Attached, lazy: bool) -> Result<()> {
         let target = mount.target.display().to_string();
         let name = mount.name.clone().unwrap_or_default();
         if mount.own_directory {
@@ -69,22 +69,16 @@ impl Engine {
             }));
         }
         let key = mount.key;
+        // The lease.
         drop(mount);
         self.events
             .tell("mount", "unmount", &target, attributes([("name", &name)]));
         let grace = if lazy { NOT_WAITED_FOR } else { LET_GO };
-        match self.let_go_if_idle(state, key, grace) {
+        match self.roots.let_go(key, grace) {
             // It ends with its last user; that is what lazy asks for.
             Err(Error::Mount(MountError::InUse { .. })) if lazy => Ok(()),
             done => done,
         }
-    }
-
-    pub(super) fn let_go_if_idle(&self, state: &State, key: Key, grace: Duration) -> Result<()> {
-        if state.attached.iter().any(|mount| mount.key == key) {
-            return Ok(());
-        }
-        self.roots.let_go(key, grace)
     }
 
     /// Notices mounts that were taken away behind our back, by umount(8).
@@ -102,7 +96,7 @@ impl Engine {
             if gone {
                 let mount = state.attached.remove(at);
                 let target = mount.target.display().to_string();
-                if let Err(error) = self.was_unmounted(&state, mount, true) {
+                if let Err(error) = self.was_unmounted(mount, true) {
                     tracing::warn!(%target, %error, "cannot end a tree whose last mount was taken away");
                 }
             } else {

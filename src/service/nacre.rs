@@ -1,7 +1,10 @@
 //! nacre's own routes: mounts, the check, the service itself.
 
+use std::path::Path;
+
 use axum::http::StatusCode;
 use nacre_cli::api;
+use nacre_fs::flags::MountFlags;
 
 use super::answer::{self, Outcome};
 use super::call::Call;
@@ -18,14 +21,40 @@ pub(crate) async fn mount(mut call: Call) -> Outcome {
             .map(transfers::absolute)
             .transpose()?,
         name: asked.name.filter(|name| !name.is_empty()),
+        container: asked.container.filter(|name| !name.is_empty()),
         read_only: asked.read_only,
+        flags: flags(&asked.options)?,
         peer: call.peer,
     };
-    if request.image.is_empty() && request.name.is_none() {
-        return Err(Error::invalid("no image to mount"));
+    match &request.container {
+        Some(_) if !request.image.is_empty() || request.name.is_some() => {
+            return Err(Error::invalid("mount either a container or an image"));
+        }
+        None if request.image.is_empty() && request.name.is_none() => {
+            return Err(Error::invalid("no image to mount"));
+        }
+        _ => {}
     }
     let mounted = call.work(move |engine| engine.mount(&request)).await?;
     answer::json_with(StatusCode::CREATED, &shown(&mounted))
+}
+
+fn flags(options: &[String]) -> Result<MountFlags, Error> {
+    options
+        .iter()
+        .try_fold(MountFlags::default(), |flags, option| {
+            let unknown = || Error::invalid(format!("unknown mount option \"{option}\""));
+            flags.with(option).ok_or_else(unknown)
+        })
+}
+
+pub(crate) async fn remount(mut call: Call) -> Outcome {
+    let asked: api::RemountRequest = call.json().await?;
+    let target = transfers::absolute(&asked.target)?;
+    let flags = flags(&asked.options)?;
+    call.work(move |engine| engine.remount(Path::new(&target), flags))
+        .await?;
+    route::done()
 }
 
 fn shown(mounted: &Mounted) -> api::MountInfo {

@@ -109,6 +109,7 @@ async fn nacre_routes(call: Call, parts: &[&str]) -> Outcome {
     match (call.method.as_str(), parts) {
         ("POST", ["nacre", "mounts"]) => nacre::mount(call).await,
         ("GET", ["nacre", "mounts"]) => nacre::mounts(call).await,
+        ("POST", ["nacre", "remount"]) => nacre::remount(call).await,
         ("DELETE", ["nacre", "mounts"]) => nacre::unmount(call).await,
         ("DELETE", ["nacre", "uppers", name]) => {
             nacre::remove_upper(call, (*name).to_owned()).await

@@ -11,6 +11,7 @@ mod edges_auth;
 mod hostile;
 mod images;
 mod layers;
+mod mount_helper;
 mod mounts;
 mod nacre;
 mod registry;

@@ -3,6 +3,7 @@
 //! | route | request | answer |
 //! |---|---|---|
 //! | `POST /nacre/mounts` | [`MountRequest`] | 201 [`MountInfo`] |
+//! | `POST /nacre/remount` | [`RemountRequest`] | 204 |
 //! | `GET /nacre/mounts` | | `[MountInfo]` |
 //! | `DELETE /nacre/mounts?target=…\|name=…[&lazy=1]` | | 204 |
 //! | `DELETE /nacre/uppers/{name}` | | 204 |
@@ -25,6 +26,9 @@ pub struct MountRequest {
     /// A reference or an ID of an image in the store; empty for a name that
     /// is kept already.
     pub image: String,
+    /// The container whose root to mount, instead of an image.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub container: Option<String>,
     /// Where to mount: absolute. Absent: the service picks and makes a
     /// directory under `/run/nacre/mnt`.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -33,10 +37,27 @@ pub struct MountRequest {
     /// name that is kept already is mounted again with its changes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
+    /// The image's own tree, which nobody can write.
     pub read_only: bool,
+    /// What holds for this mount alone, as mount(8) names it: `ro`, `nosuid`,
+    /// `nodev`, `noexec`, `nosymfollow`, `noatime`, `nodiratime`,
+    /// `strictatime`, and their opposites.
+    #[serde(deserialize_with = "or_default", skip_serializing_if = "Vec::is_empty")]
+    pub options: Vec<String>,
     /// `os/arch[/variant]`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub platform: Option<String>,
+}
+
+/// The body of `POST /nacre/remount`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub struct RemountRequest {
+    /// Where it is mounted: absolute.
+    pub target: String,
+    /// All that hold from now on, as in [`MountRequest::options`].
+    #[serde(deserialize_with = "or_default")]
+    pub options: Vec<String>,
 }
 
 /// One mount of the service.

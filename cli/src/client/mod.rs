@@ -138,6 +138,11 @@ impl Client {
         Self { connector }
     }
 
+    /// Says whether a service runs, without starting one.
+    pub(crate) async fn is_served(&self) -> Result<bool> {
+        Ok(self.connector.connect_if_running().await?.is_some())
+    }
+
     /// Sends a request and returns the answer's head; its body is still to be
     /// read.
     ///

@@ -77,6 +77,7 @@ pub(crate) async fn run(session: &Session, args: Args) -> Result<()> {
         name: args.name.clone(),
         read_only: args.read_only,
         platform: args.platform,
+        ..MountRequest::default()
     };
     let call = Call::post(Route::nacre(&["mounts"])).json(&request)?;
     let mounted: MountInfo = session.client.json(call).await?;
@@ -92,7 +93,7 @@ pub(crate) async fn run(session: &Session, args: Args) -> Result<()> {
 
 /// The absolute path of a mount point, without asking the service for what is
 /// plainly wrong.
-fn target_of(dir: &Path) -> Result<String> {
+pub(crate) fn target_of(dir: &Path) -> Result<String> {
     let name = dir.display();
     let metadata = std::fs::metadata(dir)
         .map_err(|source| Error::io(format!("mount point {name}"), source))?;

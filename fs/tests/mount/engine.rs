@@ -9,6 +9,7 @@ use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
 use nacre_fs::diff::Snapshot;
+use nacre_fs::flags::MountFlags;
 use nacre_store::Kind;
 use rustix::io::Errno;
 
@@ -141,7 +142,7 @@ fn a_mount_appears_in_another_namespace_and_only_there() {
     let namespace = elsewhere.namespace();
     mount
         .served
-        .attach(place.path(), Some(namespace.as_fd()))
+        .attach(place.path(), Some(namespace.as_fd()), MountFlags::default())
         .unwrap();
     assert!(!place.path().join("f").exists(), "not in ours");
     assert_eq!(

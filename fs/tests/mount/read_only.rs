@@ -2,6 +2,7 @@
 
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 
+use nacre_fs::flags::MountFlags;
 use nacre_fs::mount::Profile;
 use nacre_fs::vfs::Vfs;
 use nacre_store::archive::EntryKind;
@@ -149,7 +150,10 @@ fn a_second_mount_is_the_same_filesystem_and_both_can_go() {
     let chain = store.image(&[Layer::new().file("f", b"x")]);
     let mount = Mounted::read_only(&store, chain);
     let other = tempfile::tempdir().unwrap();
-    mount.served.attach(other.path(), None).unwrap();
+    mount
+        .served
+        .attach(other.path(), None, MountFlags::default())
+        .unwrap();
     let (one, two) = (mount.path("f"), other.path().join("f"));
     let (one, two) = (
         std::fs::metadata(one).unwrap(),

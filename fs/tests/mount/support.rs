@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use nacre_fs::flags::MountFlags;
 use nacre_fs::mount::{Profile, ServeOptions, Served};
 use nacre_fs::vfs::Vfs;
 use nacre_store::archive::{Entry, EntryKind, Writer};
@@ -240,7 +241,7 @@ impl Mounted {
             profile,
         };
         let served = Served::start(vfs.clone(), options).unwrap();
-        served.attach(&root, None).unwrap();
+        served.attach(&root, None, MountFlags::default()).unwrap();
         Self {
             vfs,
             served,
