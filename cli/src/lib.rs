@@ -9,6 +9,8 @@ mod command;
 mod draw;
 mod error;
 mod format;
+#[doc(hidden)]
+pub mod fuzzing;
 mod main_command;
 mod reference;
 mod session;

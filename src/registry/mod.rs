@@ -11,6 +11,7 @@
 //! blobs         downloads that go on where they broke
 //! upload        blobs and manifests out: upload, mount from another repository
 //! error         what can go wrong, in docker's words
+//! fuzzing       a door for tests/fuzz
 //! ```
 
 mod auth;
@@ -20,6 +21,7 @@ mod client;
 pub mod credentials;
 mod documents;
 mod error;
+pub(crate) mod fuzzing;
 mod manifest;
 mod platform;
 #[cfg(test)]

@@ -6,6 +6,7 @@
 //! route            which request goes where
 //! call, params     a request: body, path, query, filters
 //! answer, progress a response: JSON, streams, errors, progress lines
+//! fuzzing          doors for tests/fuzz
 //! images, containers, create, exec, streams, follow, transfers, system, nacre    the routes
 //! ```
 
@@ -18,6 +19,7 @@ mod create;
 pub mod credentials;
 mod exec;
 mod follow;
+pub(crate) mod fuzzing;
 mod images;
 pub mod lifecycle;
 mod listen;
