@@ -56,7 +56,7 @@ pub fn body(bytes: &[u8], inherited: &[u8]) {
         drop(detach_keys(&request.detach_keys));
         request.console_size.and_then(super::exec::size);
     }
-    drop(again::<api::ExecStartRequest>(bytes));
+    let _start = again::<api::ExecStartRequest>(bytes);
     drop(again::<api::MountRequest>(bytes));
     drop(again::<api::ContainerConfig>(bytes));
     drop(again::<api::AuthConfig>(bytes));

@@ -83,18 +83,30 @@ fn check(entry: &Entry, limits: &Limits) {
     for name in &entry.path {
         let bytes = name.as_bytes();
         let odd = bytes.is_empty() || bytes == b"." || bytes == b".." || bytes.len() > 255;
-        assert!(!odd && !bytes.contains(&b'/') && !bytes.contains(&0), "{name:?}");
+        assert!(
+            !odd && !bytes.contains(&b'/') && !bytes.contains(&0),
+            "{name:?}"
+        );
     }
     assert!(entry.mode <= 0o7777);
     assert!(entry.mtime.nanos < 1_000_000_000);
-    let xattrs = entry.xattrs.iter().map(|(name, value)| name.len() + value.len());
+    let xattrs = entry
+        .xattrs
+        .iter()
+        .map(|(name, value)| name.len() + value.len());
     assert!(xattrs.sum::<usize>() <= limits.xattrs_bytes_max);
     match &entry.kind {
-        EntryKind::File { size, extents: Some(runs) } => {
+        EntryKind::File {
+            size,
+            extents: Some(runs),
+        } => {
             assert!(runs.len() <= limits.extents_max);
             let mut end = 0;
             for run in runs {
-                assert!(run.len > 0 && run.offset >= end, "runs in order, none empty");
+                assert!(
+                    run.len > 0 && run.offset >= end,
+                    "runs in order, none empty"
+                );
                 end = run.offset.checked_add(run.len).expect("a run has an end");
             }
             assert!(end <= *size && i64::try_from(*size).is_ok());
@@ -135,14 +147,22 @@ fn write_again(parts: &Parts) {
         }
     }
     let archive = writer.finish().expect("memory takes all");
-    let limits = Limits { layer_bytes_max: 1 << 30, ..Limits::default() };
+    let limits = Limits {
+        layer_bytes_max: 1 << 30,
+        ..Limits::default()
+    };
     let mut reader = Reader::new(archive.as_slice(), std::io::sink(), limits);
     for (entry, content) in written {
-        let back = reader.next_entry().expect("our archive reads").expect("an entry is missing");
+        let back = reader
+            .next_entry()
+            .expect("our archive reads")
+            .expect("an entry is missing");
         let mut stored = vec![0; usize::try_from(back.kind.stored_bytes()).expect("small")];
         let mut filled = 0;
         while filled < stored.len() {
-            filled += reader.read_content(&mut stored[filled..]).expect("our content reads");
+            filled += reader
+                .read_content(&mut stored[filled..])
+                .expect("our content reads");
         }
         compare((entry, content), (&back, &stored));
     }
@@ -153,12 +173,21 @@ fn write_again(parts: &Parts) {
 fn compare((entry, content): (&Entry, &[u8]), (back, stored): (&Entry, &[u8])) {
     let sparse = match (&entry.kind, &back.kind) {
         (
-            EntryKind::File { size, extents: Some(runs) },
-            EntryKind::File { size: again, extents },
+            EntryKind::File {
+                size,
+                extents: Some(runs),
+            },
+            EntryKind::File {
+                size: again,
+                extents,
+            },
         ) => {
             assert_eq!(size, again);
             if *size <= EXPANDED_BYTES_MAX {
-                let whole = [Extent { offset: 0, len: *size }];
+                let whole = [Extent {
+                    offset: 0,
+                    len: *size,
+                }];
                 let wide = extents.as_deref().unwrap_or(&whole);
                 assert!(expand(*size, runs, content) == expand(*size, wide, stored));
             }
@@ -167,7 +196,10 @@ fn compare((entry, content): (&Entry, &[u8]), (back, stored): (&Entry, &[u8])) {
         _ => false,
     };
     if sparse {
-        let same = Entry { kind: back.kind.clone(), ..entry.clone() };
+        let same = Entry {
+            kind: back.kind.clone(),
+            ..entry.clone()
+        };
         assert_eq!(&same, back);
     } else {
         assert_eq!(entry, back);

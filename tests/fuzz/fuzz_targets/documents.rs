@@ -54,7 +54,10 @@ fuzz_target!(|data: &[u8]| {
 fn parts(mut rest: &[u8]) -> Vec<&[u8]> {
     const BETWEEN: &[u8] = b"\n---\n";
     let mut found = Vec::new();
-    while let Some(at) = rest.windows(BETWEEN.len()).position(|bytes| bytes == BETWEEN) {
+    while let Some(at) = rest
+        .windows(BETWEEN.len())
+        .position(|bytes| bytes == BETWEEN)
+    {
         found.push(&rest[..at]);
         rest = &rest[at + BETWEEN.len()..];
     }
@@ -64,12 +67,18 @@ fn parts(mut rest: &[u8]) -> Vec<&[u8]> {
 
 /// Read the same twice, within its limits, and of one kind whoever asks.
 fn manifest(media_type: &str, bytes: &[u8]) {
-    let raw = RawManifest { media_type: media_type.to_owned(), bytes: bytes.to_vec() };
+    let raw = RawManifest {
+        media_type: media_type.to_owned(),
+        bytes: bytes.to_vec(),
+    };
     let Ok(manifest) = Manifest::parse(&raw) else {
         return;
     };
     let kept = manifest.media_type(&raw).to_owned();
-    let again = RawManifest { media_type: kept.clone(), bytes: bytes.to_vec() };
+    let again = RawManifest {
+        media_type: kept.clone(),
+        bytes: bytes.to_vec(),
+    };
     // CVE-2021-41190: what is kept and sent on must not mean something else to the next who reads it.
     assert_eq!(Manifest::parse(&again).as_ref(), Ok(&manifest), "as {kept}");
     match &manifest {
@@ -91,7 +100,11 @@ struct Files<'a>(&'a [u8], &'a [u8]);
 
 impl RootFs for Files<'_> {
     fn read(&self, path: &Path, bytes_max: usize) -> io::Result<Vec<u8>> {
-        let content = if path.ends_with("passwd") { self.0 } else { self.1 };
+        let content = if path.ends_with("passwd") {
+            self.0
+        } else {
+            self.1
+        };
         if content.len() > bytes_max {
             return Err(io::ErrorKind::FileTooLarge.into());
         }

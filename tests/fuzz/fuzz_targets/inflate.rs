@@ -34,7 +34,10 @@ fuzz_target!(|data: &[u8]| {
     match (whole, dripped) {
         (Some(whole), Some(dripped)) => assert!(whole == dripped, "it matters how bytes arrive"),
         (None, None) => {}
-        (whole, _) => panic!("refused only {}", if whole.is_some() { "in drips" } else { "whole" }),
+        (whole, _) => panic!(
+            "refused only {}",
+            if whole.is_some() { "in drips" } else { "whole" }
+        ),
     }
     let Ok(tar) = inflate(data, &limits()) else {
         return;
@@ -57,7 +60,9 @@ fn inflated(archive: impl Read, bytes: u64) -> Option<Vec<u8>> {
         }
         let inflated = out.len() as u64;
         assert!(inflated <= limits.layer_bytes_max, "beyond layer_bytes_max");
-        let allowed = limits.inflate_grace_bytes.max(bytes * limits.inflate_ratio_max);
+        let allowed = limits
+            .inflate_grace_bytes
+            .max(bytes * limits.inflate_ratio_max);
         assert!(inflated <= allowed, "beyond inflate_ratio_max");
     }
 }

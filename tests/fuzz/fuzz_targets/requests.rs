@@ -12,7 +12,9 @@ fuzz_target!(|data: &[u8]| {
         b'h' => fuzzing::head(rest),
         b'b' => {
             const BETWEEN: &[u8] = b"\n---\n";
-            let at = rest.windows(BETWEEN.len()).position(|bytes| bytes == BETWEEN);
+            let at = rest
+                .windows(BETWEEN.len())
+                .position(|bytes| bytes == BETWEEN);
             let (body, image) = match at {
                 Some(at) => (&rest[..at], &rest[at + BETWEEN.len()..]),
                 None => (rest, &b""[..]),
