@@ -7,10 +7,13 @@
 //! transfer/   images between the store and registries, layouts and archives
 //! runtime/    one shim process per container: namespaces, terminals, logs, exits
 //! reference   image names: their grammar, their complete and their familiar form
+//! fuzzing     doors for tests/fuzz
 //! sys         the system calls that need `unsafe`
 //! ```
 
 pub mod engine;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod reference;
 pub mod registry;
 pub mod runtime;

@@ -10,6 +10,8 @@ mod docker_config;
 mod draw;
 mod error;
 mod format;
+#[doc(hidden)]
+pub mod fuzzing;
 mod main_command;
 mod mount_helper;
 mod reference;

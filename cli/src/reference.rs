@@ -11,10 +11,15 @@ const OLD_DOMAIN: &str = "index.docker.io";
 const OFFICIAL: &str = "library/";
 /// The tag of a name that has none.
 pub(crate) const DEFAULT_TAG: &str = "latest";
-/// What the distribution specification allows a name to have.
-const NAME_BYTES_MAX: usize = 255;
+/// Bytes of a path; registries refuse longer ones.
+const PATH_BYTES_MAX: usize = 255;
+/// Bytes of a whole reference that are looked at.
+const TEXT_BYTES_MAX: usize = 1024;
 /// docker's limit of a tag.
 const TAG_BYTES_MAX: usize = 128;
+
+/// Hex digits that a digest has at least, by the grammar.
+const DIGEST_HEX_MIN: usize = 32;
 
 /// A reference, taken apart: `domain/path[:tag][@digest]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,7 +56,8 @@ impl Reference {
         }
         let sound = is_domain(&domain)
             && path.split('/').all(is_path_component)
-            && domain.len() + 1 + path.len() <= NAME_BYTES_MAX
+            && path.len() <= PATH_BYTES_MAX
+            && text.len() <= TEXT_BYTES_MAX
             && tag.is_none_or(is_tag)
             && digest.is_none_or(is_digest);
         if !sound {
@@ -145,8 +151,9 @@ fn is_domain(domain: &str) -> bool {
         .and_then(|rest| rest.split_once(']'))
     {
         Some((address, after)) => {
-            let address_ok = address.bytes().all(|b| b.is_ascii_hexdigit() || b == b':');
-            return address_ok
+            let is_address = |b: u8| b.is_ascii_hexdigit() || b == b':';
+            return !address.is_empty()
+                && address.bytes().all(is_address)
                 && (after.is_empty() || after.strip_prefix(':').is_some_and(is_port));
         }
         None => match domain.split_once(':') {
@@ -188,17 +195,21 @@ fn is_tag(tag: &str) -> bool {
             .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-'))
 }
 
+/// As the service's grammar has it; whether the digest can be verified is the service's to say.
 fn is_digest(digest: &str) -> bool {
-    match digest.split_once(':') {
-        Some(("sha256", hex)) => is_hex_id(hex),
-        Some((algorithm, hex)) => {
-            !algorithm.is_empty()
-                && algorithm.starts_with(|c: char| c.is_ascii_alphabetic())
-                && hex.len() >= 32
-                && hex.bytes().all(|b| b.is_ascii_hexdigit())
-        }
-        None => false,
+    let Some((algorithm, hex)) = digest.split_once(':') else {
+        return false;
+    };
+    let is_word = |word: &str| {
+        word.starts_with(|c: char| c.is_ascii_alphabetic())
+            && word.bytes().all(|b| b.is_ascii_alphanumeric())
+    };
+    if algorithm == "sha256" {
+        return is_hex_id(hex);
     }
+    algorithm.split(['-', '_', '+', '.']).all(is_word)
+        && hex.len() >= DIGEST_HEX_MIN
+        && hex.bytes().all(|b| b.is_ascii_hexdigit())
 }
 
 #[cfg(test)]
@@ -255,6 +266,11 @@ mod tests {
             ("a/../b", "invalid reference format"),
             ("a@sha256:12", "invalid reference format"),
             ("a:-t", "invalid reference format"),
+            ("[]/a", "invalid reference format"),
+            (
+                "a@sh~:00000000000000000000000000000000",
+                "invalid reference format",
+            ),
             (
                 "Nginx",
                 "invalid reference format: repository name (library/Nginx) must be lowercase",

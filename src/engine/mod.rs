@@ -10,6 +10,7 @@
 //! mounts, unmount, roots, mount_table      images as directories; one superblock a tree; what the kernel has mounted
 //! diff                            what was changed
 //! events, filters, when …         small things that they share
+//! fuzzing                         doors for tests/fuzz
 //! ```
 //!
 //! **Locks**, in the order in which they are taken: `removing`; a container's `work`; `Mounts`; `Roots`; a container's `run`,
@@ -26,6 +27,7 @@ mod events;
 mod exec;
 mod fetch;
 mod filters;
+pub(crate) mod fuzzing;
 mod glob;
 mod history;
 mod host_files;

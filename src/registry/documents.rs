@@ -111,7 +111,7 @@ impl Client {
 }
 
 /// `<URL>; rel="next"` (RFC 5988), on the same registry.
-fn next_page(from: &Url, link: &str) -> Option<Url> {
+pub(super) fn next_page(from: &Url, link: &str) -> Option<Url> {
     let (target, rest) = link.strip_prefix('<')?.split_once('>')?;
     let next = from.join(target).ok()?;
     (rest.contains("next") && next.origin() == from.origin() && next != *from).then_some(next)

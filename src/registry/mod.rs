@@ -15,6 +15,7 @@
 //! blobs         downloads that go on where they broke
 //! upload        blobs and manifests out: upload, mount from another repository
 //! error         what can go wrong, in docker's words
+//! fuzzing       a door for tests/fuzz
 //! ```
 
 mod auth;
@@ -25,6 +26,7 @@ mod client;
 pub mod credentials;
 mod documents;
 mod error;
+pub(crate) mod fuzzing;
 mod login;
 mod manifest;
 mod mirrors;

@@ -26,6 +26,9 @@ pub(crate) async fn create(mut call: Call) -> Outcome {
     let mut host_config = request.host_config;
     let host = host(&mut host_config, &mut warnings)?;
     let config = reshape(&request.config)?;
+    for bind in host_config.binds.iter().flatten() {
+        make_source(&parse_bind(bind)?)?;
+    }
     let as_asked = serde_json::to_value(&host_config);
     let host_config =
         as_asked.map_err(|e| Error::broken(format!("cannot keep the host configuration: {e}")))?;
@@ -49,8 +52,8 @@ pub(crate) async fn create(mut call: Call) -> Outcome {
     )
 }
 
-/// Reads what nacre acts on. The defaults that docker shows in an inspection are filled in.
-fn host(asked: &mut HostConfig, warnings: &mut Vec<String>) -> Result<Host, Error> {
+/// Reads what nacre acts on, and changes nothing of the host. The defaults that docker shows in an inspection are filled in.
+pub(super) fn host(asked: &mut HostConfig, warnings: &mut Vec<String>) -> Result<Host, Error> {
     check_limits(asked, warnings)?;
     let network = network(asked, warnings)?;
     let mut mounts = Vec::new();
@@ -225,25 +228,25 @@ fn parse_bind(bind: &str) -> Result<MountSpec, Error> {
             _ => return Err(Error::invalid(format!("invalid mode: {options}"))),
         }
     }
-    // docker makes a missing source of -v, and only of -v.
-    std::fs::create_dir_all(source)
-        .or_else(|error| {
-            if Path::new(source).exists() {
-                Ok(())
-            } else {
-                Err(error)
-            }
-        })
-        .map_err(|error| {
-            Error::invalid(format!(
-                "error while creating mount source path '{source}': {error}"
-            ))
-        })?;
     Ok(MountSpec {
         target: target_path(target)?,
         source: MountSource::Bind(PathBuf::from(source)),
         access,
     })
+}
+
+/// docker makes a missing source of -v, and only of -v.
+fn make_source(bind: &MountSpec) -> Result<(), Error> {
+    let MountSource::Bind(source) = &bind.source else {
+        return Ok(());
+    };
+    match std::fs::create_dir_all(source) {
+        Err(error) if !source.exists() => Err(Error::invalid(format!(
+            "error while creating mount source path '{}': {error}",
+            source.display()
+        ))),
+        _ => Ok(()),
+    }
 }
 
 /// One `--mount`.

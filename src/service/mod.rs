@@ -8,6 +8,7 @@
 //! answer, progress a response: JSON, streams, errors, progress lines
 //! settings         what the command line, the environment and the settings file say, as store and registries take it
 //! auth, images, containers, create, exec, streams, follow, transfers, system, nacre    the routes
+//! fuzzing          doors for tests/fuzz
 //! ```
 
 mod ages;
@@ -20,6 +21,7 @@ mod create;
 pub mod credentials;
 mod exec;
 mod follow;
+pub(crate) mod fuzzing;
 mod images;
 pub mod lifecycle;
 mod listen;

@@ -53,7 +53,7 @@ pub(crate) async fn wants_takeover(stream: &UnixStream) -> bool {
 }
 
 /// Decides as soon as the bytes allow it.
-fn judge(seen: &[u8]) -> Option<bool> {
+pub(super) fn judge(seen: &[u8]) -> Option<bool> {
     let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
     let mut request = httparse::Request::new(&mut headers);
     let status = request.parse(seen);
@@ -126,7 +126,7 @@ async fn read(stream: &mut UnixStream) -> Option<Request<Body>> {
 }
 
 /// Parses a head: the request, its own length and its body's. `Some(None)`: more bytes are needed.
-fn parse(bytes: &[u8]) -> Option<Option<(Request<Body>, usize, usize)>> {
+pub(super) fn parse(bytes: &[u8]) -> Option<Option<(Request<Body>, usize, usize)>> {
     let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
     let mut parsed = httparse::Request::new(&mut headers);
     let httparse::Status::Complete(head_len) = parsed.parse(bytes).ok()? else {

@@ -31,7 +31,7 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
 const CHUNK_BYTES: usize = 128 << 10;
 
 /// Reads the credentials that came with a request; none if the header is missing.
-fn credentials(headers: &HeaderMap) -> Result<Option<Credentials>, Error> {
+pub(super) fn credentials(headers: &HeaderMap) -> Result<Option<Credentials>, Error> {
     let Some(value) = headers.get(api::REGISTRY_AUTH_HEADER) else {
         return Ok(None);
     };

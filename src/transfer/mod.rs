@@ -13,12 +13,14 @@
 //! sources       where the bytes of a layer come from, when they go out
 //! outgoing      which manifest and which blobs an image goes out with
 //! image_config  what a transfer must know of an image's configuration
+//! fuzzing       doors for tests/fuzz
 //! bridge        between the blocking store and the awaiting client
 //! ```
 
 mod bridge;
 mod error;
 mod fetch;
+pub(crate) mod fuzzing;
 mod image_config;
 mod incoming;
 mod index;

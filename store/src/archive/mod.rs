@@ -19,7 +19,7 @@ mod sparse;
 mod writer;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use entry::{Entry, EntryKind};
 pub use error::{ArchiveError, Place};

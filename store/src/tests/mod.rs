@@ -8,6 +8,7 @@
 
 mod cases;
 mod crash;
+mod cves;
 mod damage;
 mod images;
 mod kill_points;

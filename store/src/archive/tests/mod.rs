@@ -190,26 +190,26 @@ fn expand(entry: &Entry, stored: &[u8]) -> Vec<u8> {
 }
 
 /// A block as another tar's author would write it: for archives that our writer refuses to make.
-struct Raw(Vec<u8>);
+pub(crate) struct Raw(pub(crate) Vec<u8>);
 
 impl Raw {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(Vec::new())
     }
 
-    fn member(self, kind: u8, name: &[u8], data: &[u8]) -> Self {
+    pub(crate) fn member(self, kind: u8, name: &[u8], data: &[u8]) -> Self {
         self.header(kind, name, b"", data.len()).data(data)
     }
 
-    fn link(self, kind: u8, name: &[u8], target: &[u8]) -> Self {
+    pub(crate) fn link(self, kind: u8, name: &[u8], target: &[u8]) -> Self {
         self.header(kind, name, target, 0)
     }
 
-    fn header(self, kind: u8, name: &[u8], target: &[u8], size: usize) -> Self {
+    pub(crate) fn header(self, kind: u8, name: &[u8], target: &[u8], size: usize) -> Self {
         self.edited(kind, name, target, size, |_| {})
     }
 
-    fn edited(
+    pub(crate) fn edited(
         mut self,
         kind: u8,
         name: &[u8],
@@ -235,14 +235,14 @@ impl Raw {
         self
     }
 
-    fn data(mut self, data: &[u8]) -> Self {
+    pub(crate) fn data(mut self, data: &[u8]) -> Self {
         self.0.extend_from_slice(data);
         let whole = self.0.len().next_multiple_of(512);
         self.0.resize(whole, 0);
         self
     }
 
-    fn pax(self, kind: u8, records: &[(&str, &[u8])]) -> Self {
+    pub(crate) fn pax(self, kind: u8, records: &[(&str, &[u8])]) -> Self {
         let mut body = Vec::new();
         for (keyword, value) in records {
             let bare = keyword.len() + value.len() + 3;
@@ -257,7 +257,7 @@ impl Raw {
         self.member(kind, b"pax", &body)
     }
 
-    fn end(mut self) -> Vec<u8> {
+    pub(crate) fn end(mut self) -> Vec<u8> {
         self.0.extend_from_slice(&[0; 1024]);
         self.0
     }
