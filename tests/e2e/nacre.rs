@@ -36,11 +36,22 @@ impl Nacre {
 
     /// Sets a variable for the commands to come, and for the service that they start: one that runs is stopped.
     pub(crate) fn set(&mut self, name: &str, value: &str) {
-        if self.service_pid().is_some() {
+        self.unset(name);
+        self.env.push((name.to_owned(), value.to_owned()));
+    }
+
+    /// Takes a variable back, as [`Nacre::set`] sets it; a service that died is not asked.
+    pub(crate) fn unset(&mut self, name: &str) {
+        if self.is_served() {
             self.run(&["service", "--stop"]);
         }
         self.env.retain(|(known, _)| known != name);
-        self.env.push((name.to_owned(), value.to_owned()));
+    }
+
+    /// Whether the service that the lock names is alive.
+    pub(crate) fn is_served(&self) -> bool {
+        self.service_pid()
+            .is_some_and(|pid| Path::new(&format!("/proc/{pid}")).exists())
     }
 
     /// A path in the test's own directory.
@@ -233,6 +244,14 @@ pub(crate) fn run_tool(program: &str, args: &[&str]) -> String {
         String::from_utf8_lossy(&output.stderr)
     );
     String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// How many rounds a test makes: a few, or as many as `make soak` asks for.
+pub(crate) fn rounds(few: usize) -> usize {
+    std::env::var("NACRE_SOAK_ROUNDS")
+        .ok()
+        .and_then(|rounds| rounds.parse().ok())
+        .unwrap_or(few)
 }
 
 /// Waits until `true` or panics with `what`.

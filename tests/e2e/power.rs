@@ -1,0 +1,239 @@
+//! Power loss: the store on a disk of its own, copied without a sync while the service is stopped. Whatever was acknowledged
+//! before must be on the copy. The disk's own cache is taken to be honest: what the kernel wrote to it is there.
+
+use std::fs::{self, File};
+use std::os::fd::AsFd as _;
+use std::path::{Path, PathBuf};
+
+use crate::nacre::{Nacre, oci_source, rounds, run_tool};
+use crate::trees;
+
+const VARIABLE: &str = "NACRE_FAILPOINT";
+const DISK_BYTES: u64 = 1 << 30;
+
+/// A nacre whose store is on an ext4 of its own, which writes nothing that nobody synced: its journal's timer is an hour.
+struct Machine {
+    nacre: Nacre,
+    disk: PathBuf,
+}
+
+fn insert_disk(nacre: &Nacre, disk: &Path) {
+    fs::create_dir_all(nacre.root()).unwrap();
+    let (disk, root) = (disk.to_str().unwrap(), nacre.root());
+    let root = root.to_str().unwrap();
+    run_tool("mount", &["-o", "loop,commit=3600", disk, root]);
+}
+
+impl Machine {
+    fn new() -> Self {
+        let nacre = Nacre::new();
+        let disk = nacre.path("disk.img");
+        File::create(&disk).unwrap().set_len(DISK_BYTES).unwrap();
+        run_tool(
+            "mkfs.ext4",
+            &[
+                "-q",
+                "-E",
+                "lazy_itable_init=0,lazy_journal_init=0",
+                disk.to_str().unwrap(),
+            ],
+        );
+        insert_disk(&nacre, &disk);
+        fs::remove_dir(nacre.root().join("lost+found")).unwrap();
+        // The making of the filesystem is not what is interrupted.
+        rustix::fs::syncfs(File::open(nacre.root()).unwrap().as_fd()).unwrap();
+        Self { nacre, disk }
+    }
+
+    /// What another machine finds on the disk that is pulled out now.
+    fn loses_power(&self) -> Nacre {
+        let pid = self
+            .nacre
+            .service_pid()
+            .expect("a service runs")
+            .to_string();
+        run_tool("kill", &["-STOP", &pid]);
+        let after = Nacre::new();
+        let copy = after.path("disk.img");
+        run_tool(
+            "cp",
+            &[
+                "--sparse=always",
+                self.disk.to_str().unwrap(),
+                copy.to_str().unwrap(),
+            ],
+        );
+        run_tool("kill", &["-CONT", &pid]);
+        insert_disk(&after, &copy);
+        after
+    }
+}
+
+fn mount(nacre: &Nacre, args: &[&str]) -> PathBuf {
+    let point = nacre.folder("m");
+    let mut words = vec!["mount"];
+    words.extend(args);
+    words.push(point.to_str().unwrap());
+    nacre.ok(&words);
+    point
+}
+
+fn is_whole(
+    nacre: &Nacre,
+    image: &str,
+    expected: &std::collections::BTreeMap<PathBuf, String>,
+) -> Result<(), String> {
+    let check = nacre.run(&["system", "check"]);
+    if check.code != 0 {
+        return Err(format!("check: {}{}", check.stdout, check.stderr));
+    }
+    let point = nacre.folder("m");
+    let mounted = nacre.run(&["mount", "--read-only", image, point.to_str().unwrap()]);
+    if mounted.code != 0 {
+        return Err(mounted.stderr);
+    }
+    let listing = trees::list(&point);
+    nacre.ok(&["umount", point.to_str().unwrap()]);
+    if listing == *expected {
+        Ok(())
+    } else {
+        Err("the tree is another one".to_owned())
+    }
+}
+
+fn tree_of(nacre: &Nacre, image: &str) -> std::collections::BTreeMap<PathBuf, String> {
+    let point = mount(nacre, &["--read-only", image]);
+    let listing = trees::list(&point);
+    nacre.ok(&["umount", point.to_str().unwrap()]);
+    listing
+}
+
+fn pulled(machine: &Machine) -> String {
+    machine.nacre.ok(&["pull", "-q", &oci_source("debian-min")])
+}
+
+#[test]
+fn an_acknowledged_pull_and_commit_survive_power_loss() {
+    for round in 0..rounds(2) {
+        let machine = Machine::new();
+        let image = pulled(&machine);
+        let after_pull = machine.loses_power();
+        let tree = tree_of(&machine.nacre, &image);
+        assert_eq!(
+            is_whole(&after_pull, &image, &tree),
+            Ok(()),
+            "round {round}"
+        );
+        drop(after_pull);
+
+        let point = mount(&machine.nacre, &["--name", "work", &image]);
+        fs::write(
+            point.join("root/new"),
+            vec![u8::try_from(round % 251).unwrap(); 200 << 10],
+        )
+        .unwrap();
+        fs::rename(point.join("usr/share/doc"), point.join("usr/share/docs")).unwrap();
+        machine.nacre.ok(&["commit", "work", "made:1"]);
+        let after_commit = machine.loses_power();
+        machine.nacre.ok(&["umount", point.to_str().unwrap()]);
+        let tree = tree_of(&machine.nacre, "made:1");
+        assert_eq!(
+            is_whole(&after_commit, "made:1", &tree),
+            Ok(()),
+            "round {round}"
+        );
+    }
+}
+
+#[test]
+fn what_was_fsynced_in_a_mount_survives_power_loss() {
+    for round in 0..rounds(2) {
+        let machine = Machine::new();
+        let image = pulled(&machine);
+        let point = mount(&machine.nacre, &["--name", "work", &image]);
+        let contents = synced_files(&point, round);
+        let after = machine.loses_power();
+        after.check();
+        let point = mount(&after, &["--name", "work"]);
+        for (path, content) in contents {
+            assert_eq!(
+                fs::read(point.join(&path)).unwrap(),
+                content,
+                "round {round}: {}",
+                path.display()
+            );
+        }
+        assert!(
+            !point.join("root/before").exists(),
+            "a synced rename leaves no old name"
+        );
+    }
+}
+
+/// A new file, one of the image's that is written in place, and one that came by rename: all synced.
+fn synced_files(point: &Path, round: usize) -> Vec<(PathBuf, Vec<u8>)> {
+    let fill = u8::try_from(round % 251).unwrap();
+    let mut contents = Vec::new();
+    for (name, size) in [("root/small", 100), ("root/large", 3 << 20)] {
+        let content = vec![fill; size];
+        fs::write(point.join(name), &content).unwrap();
+        File::open(point.join(name)).unwrap().sync_all().unwrap();
+        contents.push((PathBuf::from(name), content));
+    }
+    let lower = PathBuf::from("etc/debian_version");
+    let content = format!("round {round}\n").into_bytes();
+    fs::write(point.join(&lower), &content).unwrap();
+    File::open(point.join(&lower)).unwrap().sync_all().unwrap();
+    contents.push((lower, content));
+    fs::write(point.join("root/before"), "renamed").unwrap();
+    File::open(point.join("root/before"))
+        .unwrap()
+        .sync_all()
+        .unwrap();
+    fs::rename(point.join("root/before"), point.join("root/after")).unwrap();
+    File::open(point.join("root")).unwrap().sync_all().unwrap();
+    contents.push((PathBuf::from("root/after"), b"renamed".to_vec()));
+    contents
+}
+
+/// The tests above would notice: each with one sync taken out.
+#[test]
+fn without_its_sync_a_pull_is_lost() {
+    let mut machine = Machine::new();
+    // The pull's own: a service that ends makes everything durable.
+    machine.nacre.ok(&["image", "ls"]);
+    let reference = Machine::new();
+    let image = pulled(&reference);
+    let tree = tree_of(&reference.nacre, &image);
+    machine.nacre.set(VARIABLE, "sync.publish=skip");
+    assert_eq!(pulled(&machine), image);
+    let after = machine.loses_power();
+    assert_ne!(is_whole(&after, &image, &tree), Ok(()));
+}
+
+#[test]
+fn without_its_sync_a_large_content_is_lost() {
+    let reference = Machine::new();
+    let image = pulled(&reference);
+    let tree = tree_of(&reference.nacre, &image);
+    let mut machine = Machine::new();
+    machine.nacre.set(VARIABLE, "sync.blob-files=skip");
+    assert_eq!(pulled(&machine), image);
+    let after = machine.loses_power();
+    assert_ne!(is_whole(&after, &image, &tree), Ok(()));
+}
+
+#[test]
+fn without_its_sync_a_file_of_a_mount_is_lost() {
+    let mut machine = Machine::new();
+    let image = pulled(&machine);
+    machine.nacre.set(VARIABLE, "sync.data-file=skip");
+    let point = mount(&machine.nacre, &["--name", "work", &image]);
+    let contents = synced_files(&point, 1);
+    let after = machine.loses_power();
+    let point = mount(&after, &["--name", "work"]);
+    let is_there = |(path, content): &(PathBuf, Vec<u8>)| {
+        fs::read(point.join(path)).is_ok_and(|found| found == *content)
+    };
+    assert!(!contents.iter().all(is_there), "nothing was lost");
+}
