@@ -139,7 +139,13 @@ impl ServiceOptions {
         let options: Self = toml::from_str(text).map_err(|error| {
             let start = error.span().map_or(0, |span| span.start);
             let line = text.bytes().take(start).filter(|b| *b == b'\n').count() + 1;
-            (line, error.message().replace('\n', "; "))
+            let what = error.message().replace('\n', "; ");
+            // Not every message names its key; the value may be a secret.
+            let key = text.lines().nth(line.saturating_sub(1));
+            match key.and_then(|key| key.split_once('=')) {
+                Some((key, _)) => (line, format!("{}: {what}", key.trim())),
+                None => (line, what),
+            }
         })?;
         Ok(options)
     }
@@ -309,9 +315,9 @@ sparse-extents = 11
                 3,
                 "`location`",
             ),
-            ("idle-seconds = \"soon\"\n", 1, "soon"),
-            ("root = \n", 1, ""),
-            ("root = \"/a\"\nroot = \"/b\"\n", 2, "root"),
+            ("idle-seconds = \"soon\"\n", 1, "idle-seconds: "),
+            ("root = \n", 1, "root: "),
+            ("root = \"/a\"\nroot = \"/b\"\n", 2, "root: duplicate"),
         ] {
             let (found, what) = ServiceOptions::parse(text).unwrap_err();
             assert_eq!(found, line, "{text:?}: {what}");
