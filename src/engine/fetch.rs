@@ -82,7 +82,15 @@ impl Engine {
         platform: Option<&Platform>,
         progress: Arc<dyn Progress>,
     ) -> Result<Pulled> {
-        let pulled = transfer::pull(&self.store, client, name, platform, progress).await?;
+        let pulled = transfer::pull(
+            &self.store,
+            client,
+            name,
+            platform,
+            &self.downloads,
+            progress,
+        )
+        .await?;
         self.tell_image("pull", &pulled.image, &name.familiar());
         Ok(pulled)
     }

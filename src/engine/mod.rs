@@ -85,6 +85,8 @@ use mounts::Mounts;
 use namespace::{Namespace, Owner};
 use roots::Roots;
 
+use crate::transfer::Downloads;
+
 /// Where the engine keeps what the store does not.
 #[derive(Clone, Debug)]
 pub(crate) struct Dirs {
@@ -104,6 +106,8 @@ pub struct Engine {
     pub(crate) execs: Execs,
     pub(crate) roots: Roots,
     pub(crate) events: Events,
+    /// The layers that pulls are fetching.
+    pub(crate) downloads: Downloads,
     /// Held while images are removed, so that two removals do not decide on the same names.
     pub(crate) removing: Mutex<()>,
 }
@@ -132,6 +136,7 @@ impl Engine {
             execs: Execs::default(),
             roots: Roots::default(),
             events: Events::new(),
+            downloads: Downloads::default(),
             removing: Mutex::new(()),
         });
         engine.reconcile()?;

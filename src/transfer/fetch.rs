@@ -10,6 +10,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::bridge::{Feed, blocking, feed, stopped};
+use super::downloads::Downloads;
 use super::error::{Error, Result};
 use super::progress::{Bar, Progress, Status, retrying, short, tell};
 use crate::reference::Reference;
@@ -36,6 +37,8 @@ pub(super) struct Errand {
     reference: Reference,
     progress: Arc<dyn Progress>,
     permits: Arc<Semaphore>,
+    /// Shared with every other pull.
+    downloads: Downloads,
     /// One layer has failed: the others need not go on.
     failed: CancellationToken,
 }
@@ -45,6 +48,7 @@ impl Errand {
         store: &Store,
         client: &Client,
         reference: &Reference,
+        downloads: &Downloads,
         progress: Arc<dyn Progress>,
     ) -> Errand {
         Errand {
@@ -52,6 +56,7 @@ impl Errand {
             client: client.clone(),
             reference: reference.clone(),
             progress,
+            downloads: downloads.clone(),
             permits: Arc::new(Semaphore::new(client.layers_at_once())),
             failed: CancellationToken::new(),
         }
@@ -149,6 +154,19 @@ impl Errand {
         };
         // The semaphore is never closed: an error here is the end of the service.
         let _permit = permit.map_err(|_| Error::Stopping)?;
+        // Whoever has the turn has a permit as well and is at work, so nobody waits in a circle.
+        let _turn = tokio::select! {
+            turn = self.downloads.turn(&layer.digest) => turn,
+            () = self.failed.cancelled() => return Err(Error::Stopping),
+        };
+        if let Some(unpacked) = self.present(layer, &diff).await? {
+            tell(
+                &*self.progress,
+                &short(&layer.digest),
+                Status::DownloadComplete,
+            );
+            return Ok(unpacked);
+        }
         self.fetch(layer, diff).await
     }
 

@@ -5,6 +5,7 @@
 //! pull          a registry's image into the store
 //! index         what an OCI layout's index names
 //! fetch         the layers of a pull, all at once
+//! downloads     the layers that several pulls want at once
 //! layout        an OCI layout in a directory
 //! load          docker's and OCI's archives, from a pipe
 //! incoming      their entries, in any order: layers unpacked as they pass, documents kept
@@ -18,6 +19,7 @@
 //! ```
 
 mod bridge;
+mod downloads;
 mod error;
 mod fetch;
 pub(crate) mod fuzzing;
@@ -39,6 +41,7 @@ use std::io::Read;
 
 use nacre_store::{Expected, Store, Unpacked};
 
+pub use downloads::Downloads;
 pub use error::{Error, Result};
 pub use layout::pull_oci_layout;
 pub use load::{Loaded, load};

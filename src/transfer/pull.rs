@@ -7,6 +7,7 @@ use parking_lot::Mutex;
 
 use super::CONFIG_BYTES_MAX;
 use super::bridge::blocking;
+use super::downloads::Downloads;
 use super::error::{Error, Result};
 use super::fetch::{Errand, Layers, Step};
 use super::image_config::ImageConfig;
@@ -62,6 +63,7 @@ pub async fn pull(
     client: &Client,
     reference: &Reference,
     platform: Option<&Platform>,
+    downloads: &Downloads,
     progress: Arc<dyn Progress>,
 ) -> Result<Pulled> {
     let reference = match reference.digest() {
@@ -111,7 +113,7 @@ pub async fn pull(
     if is_known && name_known(store, &image, &found.id, &refs).await? {
         return Ok(pulled);
     }
-    let errand = Errand::new(store, client, &reference, progress.clone());
+    let errand = Errand::new(store, client, &reference, downloads, progress.clone());
     let Layers { unpacked, told } = errand.fetch_all(&found.image.layers, &parsed.diffs).await?;
     let new = NewImage {
         config,

@@ -54,9 +54,16 @@ async fn real_images_go_round_unchanged() {
         );
         let from = Reference::parse(&format!("{REGISTRY}/{name}")).unwrap();
         let began = Instant::now();
-        let pulled = pull(&store.store, &client(), &from, None, told.arc())
-            .await
-            .unwrap();
+        let pulled = pull(
+            &store.store,
+            &client(),
+            &from,
+            None,
+            &Downloads::default(),
+            told.arc(),
+        )
+        .await
+        .unwrap();
         eprintln!("pull {name}: {:?}", began.elapsed());
         store.assert_whole();
 

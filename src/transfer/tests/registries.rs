@@ -17,6 +17,7 @@ async fn pull_from(fake: &Fake, to: &TempStore, name: &str, told: &Told) -> Resu
         &fake.client(),
         &named(fake, name),
         None,
+        &Downloads::default(),
         told.arc(),
     )
     .await
@@ -104,6 +105,53 @@ async fn layers_that_are_here_are_not_fetched() {
     to.assert_whole();
 }
 
+/// Two pulls of one image at the same time.
+async fn pull_twice(fake: &Fake, to: &TempStore) -> [Result<Pulled>; 2] {
+    let (downloads, client) = (Downloads::default(), fake.client());
+    let (one, two) = (Told::default(), Told::default());
+    let name = named(fake, "a:1");
+    let (one, two) = tokio::join!(
+        pull(&to.store, &client, &name, None, &downloads, one.arc()),
+        pull(&to.store, &client, &name, None, &downloads, two.arc()),
+    );
+    [one, two]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_pulls_of_one_layer_share_one_download() {
+    let (fake, to) = (Fake::start().await, TempStore::new());
+    let layers: Vec<Vec<u8>> = (0..6).map(big_tar).collect();
+    fake.image("a", "1", &layers, &host());
+    for pulled in pull_twice(&fake, &to).await {
+        pulled.unwrap();
+    }
+    for layer in &layers {
+        assert_eq!(fake.seen(&Digest::of(layer).hex()).len(), 1);
+    }
+    to.assert_whole();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pull_goes_on_where_the_one_that_it_waited_for_failed() {
+    let (fake, to) = (Fake::start().await, TempStore::new());
+    fake.image("a", "1", &[big_tar(1)], &host());
+    let layer = Digest::of(&big_tar(1)).hex();
+    fake.fault(Fault::Answer {
+        path: Box::leak(layer.clone().into_boxed_str()),
+        status: 403,
+        header: None,
+        body: "",
+    });
+    let ends = pull_twice(&fake, &to).await.map(|pulled| pulled.is_ok());
+    assert_eq!(
+        ends.iter().filter(|ok| **ok).count(),
+        1,
+        "one meets the fault"
+    );
+    assert_eq!(fake.seen(&layer).len(), 2, "the other one asks for itself");
+    to.assert_whole();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_index_gives_the_image_of_the_platform_under_the_indexs_digest() {
     let (fake, to, told) = (Fake::start().await, TempStore::new(), Told::default());
@@ -146,6 +194,7 @@ async fn an_index_gives_the_image_of_the_platform_under_the_indexs_digest() {
         &fake.client(),
         &reference,
         Some(&elsewhere),
+        &Downloads::default(),
         told.arc(),
     )
     .await
@@ -157,6 +206,7 @@ async fn an_index_gives_the_image_of_the_platform_under_the_indexs_digest() {
         &fake.client(),
         &reference,
         Some(&nowhere),
+        &Downloads::default(),
         told.arc(),
     )
     .await
@@ -174,6 +224,7 @@ async fn an_index_gives_the_image_of_the_platform_under_the_indexs_digest() {
         &fake.client(),
         &single,
         Some(&nowhere),
+        &Downloads::default(),
         told.arc(),
     )
     .await
