@@ -1,5 +1,5 @@
 # nacre's door: everything a newcomer or CI does starts here. `make demo` and `make test` do all the set-up.
-.PHONY: demo test check bench install setup build images help
+.PHONY: demo test check bench soak install setup build images help
 
 CARGO ?= cargo
 PREFIX ?= /usr/local
@@ -24,6 +24,11 @@ check:
 #: make bench    the figures, with podman, overlayfs and ext4 in the same run
 bench: setup build
 	tests/bench/run.sh target/release/nacre
+
+#: make soak     the service killed hundreds of times, power lost fifty times: about an hour
+soak: setup images
+	NACRE_SOAK_ROUNDS=200 $(CARGO) test --release --locked -p nacre --test e2e -- kill:: --nocapture
+	NACRE_SOAK_ROUNDS=50 $(CARGO) test --release --locked -p nacre --test e2e -- power:: --nocapture
 
 #: make build    the program, target/release/nacre
 build:
