@@ -8,6 +8,7 @@ mod bad_input;
 mod commits;
 mod containers;
 mod edges_auth;
+mod faulty_registry;
 mod hostile;
 mod images;
 mod kill;
