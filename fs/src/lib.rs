@@ -1,7 +1,7 @@
 //! nacre's union filesystem: its rules (pure), its upper layer at work, and its FUSE shell.
 //!
 //! ```text
-//! fuse/    the only code that names fuser: a request in, one call of Vfs, a reply out
+//! fuse/    the only code that knows the FUSE protocol: a request in, one call of Vfs, a reply out
 //! mount    detached FUSE mounts by the kernel's mount API, attached where the user stands
 //! vfs      one tree at work: caches over the store, locks, open files, data
 //! errno    the one table from failures to error numbers
@@ -9,6 +9,7 @@
 //! union/   the rules: pure functions from two layers to a plan
 //! diff     what an upper changed, by path
 //! layer    the same as a layer archive
+//! sys      the ioctls of /dev/fuse
 //! ```
 
 mod data;
@@ -17,5 +18,6 @@ pub mod errno;
 mod fuse;
 pub mod layer;
 pub mod mount;
+mod sys;
 pub mod union;
 pub mod vfs;
