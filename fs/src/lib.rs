@@ -1,7 +1,7 @@
 //! nacre's union filesystem: its rules (pure), its upper layer at work, and its FUSE shell.
 //!
 //! ```text
-//! fuse/    the only code that names fuser: a request in, one call of Vfs, a reply out
+//! fuse/    the only code that knows the FUSE protocol: a request in, one call of Vfs, a reply out
 //! flags    what holds for one mount of a tree: nosuid, nodev, ro
 //! mount    detached FUSE mounts by the kernel's mount API, attached where the user stands
 //! vfs      one tree at work: caches over the store, locks, open files, data

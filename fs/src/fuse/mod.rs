@@ -1,5 +1,13 @@
-//! The FUSE shell: a request in, one call of [`Vfs`], a reply out. The only folder that names fuser, and none of its types
-//! leaves it. Decides nothing about files; knows the two profiles and what the kernel is promised in each.
+//! The FUSE shell: a request in, one call of [`Vfs`], a reply out. The only folder that knows the protocol, and none of its
+//! types leaves it. Decides nothing about files; knows the two profiles and what the kernel is promised in each.
+//!
+//! ```text
+//! wire      requests, from bytes
+//! reply     answers, to bytes
+//! convert   the protocol's numbers and our types
+//! ops       each operation: one call and an answer
+//! session   the connection: greeting, serving threads, what the kernel is told
+//! ```
 //!
 //! * **Read-only**: nothing ever changes, so everything is cached without limit, and `open` and `opendir` are answered
 //!   with ENOSYS once: the kernel never asks again. With passthrough as an option instead, which costs an `open` a file.
@@ -8,16 +16,20 @@
 
 mod convert;
 mod ops;
+mod reply;
 mod session;
+mod wire;
 
 use std::collections::HashMap;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
-use fuser::{BackingId, FopenFlags, InitFlags, KernelConfig};
 use parking_lot::Mutex;
 
+use self::reply::Agreed;
+use self::wire::{Init, fopen, init};
+use crate::sys;
 use crate::vfs::{Passthrough, Vfs};
 
 pub(crate) use self::session::Connection;
@@ -33,31 +45,52 @@ pub enum Profile {
     Writable,
 }
 
-/// For as long as the kernel likes: we say so when something changes.
-const FOREVER: Duration = Duration::from_secs(1 << 30);
-
 /// The largest write; the kernel has 1 MiB as its own bound unless told otherwise by the administrator.
 const WRITE_BYTES_MAX: u32 = 1 << 20;
 
 /// Background requests (readahead) that the kernel may have pending: enough to keep a disk busy.
 const BACKGROUND_MAX: u16 = 64;
 
+/// A file that the kernel reads and writes by itself; given back when the last open file that uses it is gone.
+struct Backing {
+    device: Arc<OwnedFd>,
+    id: i32,
+}
+
+impl Backing {
+    fn open(device: &Arc<OwnedFd>, file: &std::fs::File) -> std::io::Result<Self> {
+        Ok(Self {
+            id: sys::backing_open(device.as_ref(), file)?,
+            device: device.clone(),
+        })
+    }
+}
+
+impl Drop for Backing {
+    fn drop(&mut self) {
+        // Refused only when the connection is gone, and the kernel's table with it.
+        sys::backing_close(self.device.as_ref(), self.id).ok();
+    }
+}
+
 /// One connection's shell.
 pub(crate) struct Shell {
     vfs: Arc<Vfs>,
     profile: Profile,
+    device: Arc<OwnedFd>,
     /// The kernel refused a backing file once (not root, or a filesystem that cannot stack): it is not asked again.
     refused: AtomicBool,
     /// Backing files of inodes that are open by passthrough: one each, for all its open files. Taken before any lock
     /// of the tree; the kernel is asked to open a backing file under it, which waits for nobody.
-    backings: Mutex<HashMap<u64, Arc<BackingId>>>,
+    backings: Mutex<HashMap<u64, Arc<Backing>>>,
 }
 
 impl Shell {
-    pub(crate) fn new(vfs: Arc<Vfs>, profile: Profile) -> Self {
+    pub(crate) fn new(vfs: Arc<Vfs>, profile: Profile, device: Arc<OwnedFd>) -> Self {
         Self {
             vfs,
             profile,
+            device,
             refused: AtomicBool::new(false),
             backings: Mutex::new(HashMap::new()),
         }
@@ -73,51 +106,47 @@ impl Shell {
     }
 
     /// The flags of an open file that goes through the mount's page cache.
-    fn cached_flags() -> FopenFlags {
-        FopenFlags::FOPEN_KEEP_CACHE | FopenFlags::FOPEN_NOFLUSH
+    fn cached_flags() -> u32 {
+        fopen::KEEP_CACHE | fopen::NOFLUSH
     }
 
     /// Agrees with the kernel on what this connection can do.
-    fn negotiate(&self, config: &mut KernelConfig) {
+    fn negotiate(&self, offer: &Init) -> Agreed {
         // Not ALLOW_IDMAP: with it the kernel tells who asks only where an inode is made, and truncation must know too.
         // Nor READDIRPLUS_AUTO: it guesses when attributes are wanted, and asks for each of them when it guessed wrong; a
         // walk of 80,000 files took 47,000 requests instead of 12,000. Here attributes cost a look-up in memory.
-        let mut wanted = InitFlags::FUSE_ASYNC_READ
-            | InitFlags::FUSE_BIG_WRITES
-            | InitFlags::FUSE_MAX_PAGES
-            | InitFlags::FUSE_DO_READDIRPLUS
-            | InitFlags::FUSE_PARALLEL_DIROPS
-            | InitFlags::FUSE_CACHE_SYMLINKS
-            | InitFlags::FUSE_EXPORT_SUPPORT
-            | InitFlags::FUSE_POSIX_ACL
-            | InitFlags::FUSE_DONT_MASK
-            | InitFlags::FUSE_HANDLE_KILLPRIV_V2
-            | InitFlags::FUSE_EXPLICIT_INVAL_DATA;
-        match self.profile {
-            Profile::ReadOnly | Profile::ReadOnlyPassthrough => {
-                wanted |= InitFlags::FUSE_NO_OPEN_SUPPORT | InitFlags::FUSE_NO_OPENDIR_SUPPORT;
-            }
-            Profile::Writable => {
-                wanted |= InitFlags::FUSE_ATOMIC_O_TRUNC | InitFlags::FUSE_NO_OPENDIR_SUPPORT;
-            }
-        }
-        if self.wants_passthrough()
-            && config.capabilities().contains(InitFlags::FUSE_PASSTHROUGH)
-            && config.set_max_stack_depth(self.stack_depth()).is_ok()
-        {
-            wanted |= InitFlags::FUSE_PASSTHROUGH;
+        let mut wanted = init::ASYNC_READ
+            | init::BIG_WRITES
+            | init::MAX_PAGES
+            | init::DO_READDIRPLUS
+            | init::PARALLEL_DIROPS
+            | init::CACHE_SYMLINKS
+            | init::EXPORT_SUPPORT
+            | init::POSIX_ACL
+            | init::DONT_MASK
+            | init::HANDLE_KILLPRIV_V2
+            | init::EXPLICIT_INVAL_DATA
+            | init::INIT_EXT
+            | init::NO_OPENDIR_SUPPORT;
+        wanted |= match self.profile {
+            Profile::ReadOnly | Profile::ReadOnlyPassthrough => init::NO_OPEN_SUPPORT,
+            Profile::Writable => init::ATOMIC_O_TRUNC,
+        };
+        if self.wants_passthrough() && offer.flags & init::PASSTHROUGH != 0 {
+            wanted |= init::PASSTHROUGH;
             self.vfs.set_passthrough(Passthrough::Yes);
         } else {
             self.vfs.set_passthrough(Passthrough::No);
         }
-        // Every one of these is a matter of speed or of a corner; a kernel without it serves the tree all the same.
-        let offered = wanted & config.capabilities();
-        if let Err(missing) = config.add_capabilities(offered) {
-            tracing::warn!(?missing, "the kernel took back what it offered");
+        Agreed {
+            minor: offer.minor.min(wire::MINOR),
+            max_readahead: offer.max_readahead,
+            // Every one of these is a matter of speed or of a corner; a kernel without it serves the tree all the same.
+            flags: wanted & offer.flags,
+            max_background: BACKGROUND_MAX,
+            max_write: WRITE_BYTES_MAX,
+            stack_depth: self.stack_depth(),
         }
-        // The bounds below are within fuser's own; were they not, its defaults would do.
-        config.set_max_write(WRITE_BYTES_MAX).ok();
-        config.set_max_background(BACKGROUND_MAX).ok();
     }
 
     /// A backing file on a stacked filesystem needs one level more, and then nothing can be stacked on the mount.
@@ -139,5 +168,11 @@ impl Shell {
             tracing::info!(%error, "no passthrough here, all files are read and written through the service");
         }
         self.vfs.set_passthrough(Passthrough::No);
+    }
+
+    /// The last mount is gone.
+    fn end(&self) {
+        self.backings.lock().clear();
+        self.vfs.disconnect();
     }
 }

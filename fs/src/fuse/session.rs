@@ -1,16 +1,19 @@
 //! A running connection: the threads that serve it, and what can be told to its kernel.
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use fuser::{Config, INodeNo, Notifier, Session, SessionACL};
 use nacre_store::{FileName, Ino};
 use parking_lot::{Condvar, Mutex};
 
-use super::{Profile, Shell};
+use super::reply::{Reply, tell_entry, tell_inode};
+use super::wire::{self, Header, Op};
+use super::{Profile, Shell, WRITE_BYTES_MAX};
+use crate::errno::Errno;
 use crate::vfs::{Kernel, Vfs};
 
 /// One client is served best by one thread, two by two; more than that only compete (measured on two cores).
@@ -54,27 +57,123 @@ impl Ended {
     }
 }
 
+/// One request at a time, as the kernel hands it over.
+struct Requests {
+    device: Arc<OwnedFd>,
+    buf: Vec<u8>,
+}
+
+impl Requests {
+    fn new(device: Arc<OwnedFd>) -> Self {
+        // The kernel asks for room for the largest write and all that precedes it, on whole pages.
+        let write = usize::try_from(WRITE_BYTES_MAX).unwrap_or(0);
+        let bytes = write.saturating_add(wire::WRITE_HEADER_BYTES.next_multiple_of(4096));
+        Self {
+            device,
+            buf: vec![0; bytes],
+        }
+    }
+
+    /// Waits for the next one; `None` when the connection is gone.
+    fn next(&mut self) -> io::Result<Option<&[u8]>> {
+        loop {
+            match rustix::io::read(&self.device, self.buf.as_mut_slice()) {
+                Ok(len) => return Ok(Some(self.buf.get(..len).unwrap_or_default())),
+                Err(Errno::NODEV | Errno::CONNABORTED) => return Ok(None),
+                // A signal, or a request that was interrupted before it was read.
+                Err(Errno::INTR | Errno::NOENT | Errno::AGAIN) => {}
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+    }
+}
+
+/// Serves one request. A panic is answered with EIO: the thread goes on, and nobody waits for ever.
+fn serve_one(
+    device: BorrowedFd<'_>,
+    bytes: &[u8],
+    serve: impl FnOnce(&Header, &Op<'_>, &Reply<'_>),
+) {
+    let Ok((header, body)) = wire::header(bytes) else {
+        return tracing::error!(bytes = bytes.len(), "the kernel sent what is no request");
+    };
+    let reply = Reply::new(device, header.unique);
+    let Ok(op) = wire::op(header.opcode, body) else {
+        tracing::error!(
+            opcode = header.opcode,
+            "the kernel sent a malformed request"
+        );
+        return reply.error(Errno::IO);
+    };
+    let served = catch_unwind(AssertUnwindSafe(|| serve(&header, &op, &reply)));
+    if served.is_err() {
+        tracing::error!(
+            opcode = header.opcode,
+            inode = header.node.0,
+            "a request panicked"
+        );
+        if !matches!(op, Op::Forget { .. } | Op::BatchForget { .. }) {
+            // Nothing is sent if the answer was out before the panic.
+            reply.error(Errno::IO);
+        }
+    }
+}
+
+/// Answers the greeting.
+fn greet(shell: &Shell, requests: &mut Requests) -> io::Result<()> {
+    let device = requests.device.clone();
+    let Some(bytes) = requests.next()? else {
+        return Err(io::Error::other("the connection ended before it began"));
+    };
+    let greeting = wire::header(bytes)
+        .ok()
+        .filter(|(header, _)| wire::is_init(header))
+        .and_then(|(header, body)| Some((header, wire::init(body).ok()?)));
+    let Some((header, offer)) = greeting else {
+        return Err(io::Error::other("the kernel did not greet"));
+    };
+    let reply = Reply::new(device.as_fd(), header.unique);
+    if offer.major != wire::MAJOR || offer.minor < MINOR_MIN {
+        reply.error(Errno::PROTO);
+        let text = format!("the kernel speaks FUSE {}.{}", offer.major, offer.minor);
+        return Err(io::Error::other(text));
+    }
+    reply.data(shell.negotiate(&offer).body().as_ref());
+    Ok(())
+}
+
+/// Linux 5.14, which the mount calls need anyway: the greeting has its present form.
+const MINOR_MIN: u32 = 34;
+
 impl Connection {
     /// Answers the kernel's greeting, which must be waiting on `device`, and serves from then on.
     pub(crate) fn start(vfs: Arc<Vfs>, profile: Profile, device: OwnedFd) -> io::Result<Self> {
-        let mut config = Config::default();
-        config.acl = SessionACL::All;
-        config.n_threads = Some(THREADS);
-        let shell = Shell::new(vfs.clone(), profile);
-        let session = Session::from_fd(shell, device, SessionACL::All, config)?;
-        vfs.set_kernel(Some(Box::new(Told(session.notifier()))));
+        let device = Arc::new(device);
+        let shell = Arc::new(Shell::new(vfs.clone(), profile, device.clone()));
+        let mut requests = Requests::new(device.clone());
+        greet(&shell, &mut requests)?;
+        vfs.set_kernel(Some(Box::new(Told(device.clone()))));
         let ended = Arc::new(Ended::default());
         let connection = Self {
             ended: ended.clone(),
         };
+        let mut others = Vec::new();
+        for _ in 1..THREADS {
+            let (shell, requests) = (shell.clone(), Requests::new(device.clone()));
+            let thread = thread::Builder::new().name("nacre-fuse".into());
+            others.push(thread.spawn(move || work(&shell, requests))?);
+        }
         let served = vfs.clone();
         thread::Builder::new()
             .name("nacre-fuse".into())
             .spawn(move || {
-                // Returns after the last mount is gone and the shell has been told so.
-                if let Err(error) = session.run() {
-                    tracing::warn!(%error, "a FUSE connection ended with an error");
+                work(&shell, requests);
+                for other in others {
+                    // It catches what panics in a request, and there is nothing else in it that could.
+                    other.join().ok();
                 }
+                // The last mount is gone.
+                shell.end();
                 served.set_kernel(None);
                 ended.set();
             })?;
@@ -104,29 +203,116 @@ impl Connection {
     }
 }
 
-/// The kernel of this connection. It answers with ENOENT what it has not cached; any other error means that the
-/// connection is gone, and its caches with it.
-struct Told(Notifier);
+/// Serves until the connection is gone.
+fn work(shell: &Shell, mut requests: Requests) {
+    let device = requests.device.clone();
+    loop {
+        match requests.next() {
+            Ok(Some(bytes)) => serve_one(device.as_fd(), bytes, |header, op, reply| {
+                shell.serve(header, op, reply);
+            }),
+            Ok(None) => return,
+            Err(error) => {
+                return tracing::warn!(%error, "a FUSE connection ended with an error");
+            }
+        }
+    }
+}
+
+/// The kernel of this connection. Any error means that the connection is gone, and its caches with it.
+struct Told(Arc<OwnedFd>);
 
 impl Kernel for Told {
     fn attributes_changed(&self, ino: Ino) {
         // A negative offset: the attributes and ACLs only, no page; it waits for no lock of a request.
-        if let Err(error) = self.0.inval_inode(INodeNo(ino.0), -1, 0) {
+        if let Err(error) = tell_inode(&self.0, ino, -1) {
             tracing::debug!(%error, inode = ino.0, "the kernel was not told of changed attributes");
         }
     }
 
     fn content_changed(&self, ino: Ino) {
-        if let Err(error) = self.0.inval_inode(INodeNo(ino.0), 0, 0) {
+        if let Err(error) = tell_inode(&self.0, ino, 0) {
             tracing::debug!(%error, inode = ino.0, "the kernel was not told of changed content");
         }
     }
 
     fn entry_changed(&self, dir: Ino, name: &FileName) {
-        if let Err(error) = self.0.inval_entry(INodeNo(dir.0), name.as_os_str()) {
+        if let Err(error) = tell_entry(&self.0, dir, name) {
             tracing::debug!(%error, directory = dir.0, %name, "the kernel was not told of a changed name");
         }
         // The cached listing is the directory's content.
         self.content_changed(dir);
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use std::os::fd::AsFd;
+
+    use super::serve_one;
+
+    fn request(opcode: u32, body: &[u8]) -> Vec<u8> {
+        let len = u32::try_from(40 + body.len()).unwrap();
+        let mut bytes = len.to_ne_bytes().to_vec();
+        bytes.extend(opcode.to_ne_bytes());
+        bytes.extend(42_u64.to_ne_bytes());
+        bytes.extend([0; 24]);
+        bytes.extend(body);
+        bytes
+    }
+
+    /// What the kernel would read, of at most one answer.
+    fn answered(serve: impl FnOnce(&std::os::fd::OwnedFd)) -> Option<(i32, u64)> {
+        let (read, write) = rustix::pipe::pipe().unwrap();
+        serve(&write);
+        drop(write);
+        let mut bytes = [0; 64];
+        let len = rustix::io::read(&read, &mut bytes).unwrap();
+        let number = |at: usize| i32::from_ne_bytes(bytes[at..at + 4].try_into().unwrap());
+        assert_eq!(i32::try_from(len).unwrap(), number(0), "one whole answer");
+        (len != 0).then(|| {
+            (
+                number(4),
+                u64::from_ne_bytes(bytes[8..16].try_into().unwrap()),
+            )
+        })
+    }
+
+    #[test]
+    fn a_panic_in_a_request_is_answered_with_eio() {
+        let seen = answered(|device| {
+            serve_one(device.as_fd(), &request(3, &[]), |_, _, _| {
+                panic!("in a test")
+            });
+        });
+        assert_eq!(seen, Some((-libc::EIO, 42)));
+    }
+
+    #[test]
+    fn a_panic_after_the_answer_sends_no_second_one() {
+        let seen = answered(|device| {
+            serve_one(device.as_fd(), &request(3, &[]), |_, _, reply| {
+                reply.empty(Ok(()));
+                panic!("in a test");
+            });
+        });
+        assert_eq!(seen, Some((0, 42)));
+    }
+
+    #[test]
+    fn a_malformed_request_is_answered_and_a_forget_never_is() {
+        let seen = answered(|device| {
+            serve_one(device.as_fd(), &request(1, b"no end"), |_, _, _| {
+                panic!("not served")
+            });
+        });
+        assert_eq!(seen, Some((-libc::EIO, 42)));
+        let seen = answered(|device| {
+            serve_one(device.as_fd(), &request(2, &[0; 8]), |_, _, _| {
+                panic!("in a test")
+            });
+        });
+        assert_eq!(seen, None);
     }
 }

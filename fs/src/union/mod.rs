@@ -1,4 +1,4 @@
-//! The union's rules: pure functions from what the layers hold to a plan. No system call, no fuser, no clock.
+//! The union's rules: pure functions from what the layers hold to a plan. No system call, no FUSE, no clock.
 //!
 //! Each operation is decided first (`rename::plan(&view, …) -> Plan`), then done by the caller: the plan's operations
 //! are one atomic batch of the upper. Permissions are the kernel's business (`default_permissions`); what

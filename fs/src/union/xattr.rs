@@ -155,8 +155,8 @@ fn set_acl(inode: &mut Inode, ctx: &Context, name: &[u8], value: &[u8]) -> Resul
         return Ok(());
     }
     setattr::set_access_acl(inode, &acl);
-    // The kernel would tell (FUSE_SETXATTR_ACL_KILL_SGID), were it asked by an extension that fuser lacks. Supplementary
-    // groups are not known here: such a member loses the bit too, which is the safe mistake.
+    // The kernel could tell, by an extension that is not asked for. Supplementary groups are not known here: such a
+    // member loses the bit too, which is the safe mistake.
     if ctx.uid != 0 && ctx.gid != inode.gid {
         setattr::drop_set_group_id(inode);
     }

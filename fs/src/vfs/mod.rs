@@ -1,4 +1,4 @@
-//! One tree at work: what the kernel (or the engine) asks, answered by the rules over the store. Never names fuser.
+//! One tree at work: what the kernel (or the engine) asks, answered by the rules over the store. Never names FUSE.
 //!
 //! ```text
 //! names      lookup, create, link, unlink, rename, readdir
@@ -136,6 +136,7 @@ pub struct Attr {
     pub atime: Time,
     pub mtime: Time,
     pub ctime: Time,
+    pub btime: Time,
 }
 
 impl Vfs {
@@ -241,6 +242,7 @@ impl Vfs {
             atime: inode.atime,
             mtime: inode.mtime,
             ctime: inode.ctime,
+            btime: inode.btime,
         };
         if has_data_file(&inode.content) {
             let stat = self.data.files()?.stat(ino)?;

@@ -10,4 +10,5 @@ mod lower;
 mod mapped;
 mod read_only;
 mod support;
+mod transport;
 mod writable;

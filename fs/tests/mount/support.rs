@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nacre_fs::flags::MountFlags;
-use nacre_fs::mount::{Profile, ServeOptions, Served};
+use nacre_fs::mount::{MountError, Profile, ServeOptions, Served};
 use nacre_fs::vfs::Vfs;
 use nacre_store::archive::{Entry, EntryKind, Writer};
 use nacre_store::{
@@ -265,7 +265,13 @@ impl Mounted {
 
     /// Takes it away and waits until all is durable.
     pub(crate) fn unmount(self) {
-        self.served.detach(&self.root, None, false).unwrap();
+        // A program that another test starts holds copies of our open files between its fork and its exec.
+        let until = Instant::now() + Duration::from_secs(5);
+        while let Err(error) = self.served.detach(&self.root, None, false) {
+            let busy = matches!(error, MountError::Busy { .. });
+            assert!(busy && Instant::now() < until, "{error}");
+            std::thread::sleep(Duration::from_millis(5));
+        }
         self.served.shutdown(Duration::from_secs(10)).unwrap();
     }
 }

@@ -1,4 +1,4 @@
-//! The system calls that need `unsafe`, behind owned and safe types.
+//! Attributes of mounts. Nothing else.
 #![expect(unsafe_code, reason = "this is its home")]
 
 use std::io;
