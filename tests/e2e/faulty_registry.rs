@@ -266,7 +266,6 @@ fn what_happens_once_is_survived() {
         for fault in [
             Fault::Cut,
             Fault::Stall,
-            Fault::Longer,
             Fault::Refuse(429),
             Fault::Refuse(503),
             Fault::Redirect,
@@ -284,7 +283,7 @@ fn what_happens_always_is_a_clear_error() {
         (Fault::Cut, address.as_str()),
         (Fault::Stall, address.as_str()),
         (Fault::Garbage, "sha256:"),
-        (Fault::Longer, address.as_str()),
+        (Fault::Longer, "sha256:"),
         (Fault::Refuse(429), "429"),
         (Fault::Refuse(503), "503"),
         (Fault::Refuse(401), "unauthorized"),

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use crate::nacre::{Nacre, oci_source, rounds};
+use crate::nacre::{Nacre, eventually, oci_source, rounds};
 use crate::trees;
 
 const VARIABLE: &str = "NACRE_FAILPOINT";
@@ -90,11 +90,11 @@ fn killed(nacre: &mut Nacre, point: &str, args: &[&str]) {
         "{args:?} does not pass {point}: {}",
         done.stdout
     );
-    assert!(
-        !nacre.is_served(),
-        "{args:?} failed before {point}: {}",
+    let said = format!(
+        "{args:?} failed at {point}, and its service ends: {}",
         done.stderr
     );
+    eventually(&said, || !nacre.is_served());
     nacre.unset(VARIABLE);
 }
 

@@ -57,7 +57,14 @@ const ACCEPTED: [&str; 24] = [
 ];
 
 /// Options with a value that are accepted for the same reasons. SELinux's are the kernel's, which ignores them without SELinux.
-const ACCEPTED_VALUES: [&str; 8] = [
+const ACCEPTED_VALUES: [&str; 14] = [
+    // What the kernel shows of a FUSE mount, and mount(8) gives back with `remount`.
+    "fd",
+    "rootmode",
+    "user_id",
+    "group_id",
+    "max_read",
+    "blksize",
     "context",
     "fscontext",
     "defcontext",

@@ -280,7 +280,7 @@ fn cve_2023_25153_an_archive_that_inflates_without_end_is_bounded() {
     let (_dir, store) = small_store(limits);
     let zeros = vec![0; 64 << 20];
     let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
-    let head = Raw::new().header(b'0', b"zeros", b"", 8 << 30).0;
+    let head = Raw::new().header(b'0', b"zeros", b"", (8 << 30) - 1).0;
     gzip.write_all(&head).unwrap();
     gzip.write_all(&zeros).unwrap();
     let gzip = gzip.finish().unwrap();
