@@ -126,7 +126,7 @@ impl Client<'_> {
         fs::write(point.join("opt/large"), vec![b'x'; 200_000]).unwrap();
         fs::write(
             point.join(format!("opt/{round}")),
-            vec![number as u8; 100_000],
+            round.to_le_bytes().repeat(12_500),
         )
         .unwrap();
         fs::write(point.join("etc/issue"), "changed").unwrap();
