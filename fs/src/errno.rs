@@ -56,6 +56,7 @@ fn store_number(error: &Error) -> Errno {
     match error {
         // The host's own number: ENOSPC, EDQUOT, EMFILE say more than EIO.
         Error::Io { source, .. } => of_host(source),
+        Error::NoSpace { .. } | Error::DbFull(_) => Errno::NOSPC,
         // Everything else is a tree that names what is not there or does not parse: damage, hence EIO
         // (EINVAL or ENOENT would blame the caller).
         _ => Errno::IO,

@@ -244,6 +244,9 @@ impl Engine {
             }
             self.prune_one(&listed.image, &mut pruned)?;
         }
+        // What broken-off pulls have left may be all that there is to take, when a full disk is why they broke off.
+        let swept = self.store.sweep()?;
+        pruned.bytes = pruned.bytes.saturating_add(swept.content_bytes);
         Ok(pruned)
     }
 

@@ -105,6 +105,7 @@ impl Engine {
     /// Brings the root, the shim and the process up, in this order, and takes them down again if one fails.
     fn launch(&self, live: &Live, document: &Container) -> Result<Arc<Shim>> {
         let files = self.container_files(&document.id);
+        self.store.room().to_grow()?;
         let launched = self.bring_up(live, document, &files);
         if launched.is_err() {
             live.run.lock().take();

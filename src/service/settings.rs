@@ -68,6 +68,7 @@ pub(super) fn store(options: &ServiceOptions) -> Options {
     }
     Options {
         limits: Some(limits),
+        ..Options::default()
     }
 }
 

@@ -19,6 +19,7 @@ use crate::db::{Batch, Db, Durability, Family};
 use crate::failpoint::{self, Point};
 use crate::numbers::RecordNo;
 use crate::pins::{LockedPins, Pins};
+use crate::room::Room;
 use crate::{BlobId, Error, Result};
 
 /// Largest content that lives in the database.
@@ -95,6 +96,7 @@ pub(crate) struct Freed {
 pub(crate) struct Blobs {
     dir: PathBuf,
     db: Arc<Db>,
+    room: Arc<Room>,
     pins: Pins<BlobId>,
     /// Files that are not known to be on disk yet.
     unsynced: Mutex<HashSet<BlobId>>,
@@ -151,18 +153,24 @@ pub(crate) fn add_count(batch: &mut Batch<'_>, id: &BlobId, delta: i64) -> Resul
 
 impl Blobs {
     /// The blobs below `root`.
-    pub(crate) fn open(root: &Path, db: &Arc<Db>) -> Result<Blobs> {
+    pub(crate) fn open(root: &Path, db: &Arc<Db>, room: &Arc<Room>) -> Result<Blobs> {
         let dir = root.join("blobs");
         let temp = dir.join("tmp");
         std::fs::create_dir_all(&temp).map_err(Error::io("cannot make", &temp))?;
         Ok(Blobs {
             dir,
             db: Arc::clone(db),
+            room: Arc::clone(room),
             pins: Pins::default(),
             unsynced: Mutex::default(),
             unlogged: AtomicU64::new(0),
             flushed: Mutex::new(0),
         })
+    }
+
+    /// Refuses to grow on a disk that is nearly full.
+    pub(crate) fn to_grow(&self) -> Result<()> {
+        self.room.to_grow()
     }
 
     /// The directory of the files.
@@ -365,6 +373,7 @@ impl Blobs {
 
     /// Deletes those blobs that nobody holds or pins.
     pub(crate) fn delete_unheld(&self, ids: impl IntoIterator<Item = BlobId>) -> Result<Freed> {
+        self.room.to_shrink();
         let mut freed = Freed::default();
         let mut files = Vec::new();
         let ids: Vec<BlobId> = ids.into_iter().collect();

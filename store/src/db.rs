@@ -80,19 +80,19 @@ impl Family {
         }
     }
 
-    fn options(self, cache: &Cache) -> Options {
+    fn options(self, cache: &Cache, divisor: usize) -> Options {
         let mut table = BlockBasedOptions::default();
         table.set_block_cache(cache);
         table.set_format_version(6);
         table.set_block_size(16 << 10);
         let mut options = Options::default();
-        options.set_write_buffer_size(INDEX_BUFFER_BYTES);
+        options.set_write_buffer_size(INDEX_BUFFER_BYTES / divisor);
         options.set_compression_type(DBCompressionType::Zstd);
         match self {
             Family::Inodes | Family::Blobs | Family::Upper => table.set_bloom_filter(10.0, false),
             Family::Records => options.set_compression_type(DBCompressionType::None),
             Family::Small => {
-                options.set_write_buffer_size(SMALL_BUFFER_BYTES);
+                options.set_write_buffer_size(SMALL_BUFFER_BYTES / divisor);
                 options.set_enable_blob_files(true);
                 options.set_min_blob_size(BLOB_BYTES_MIN);
                 options.set_blob_compression_type(DBCompressionType::Lz4);
@@ -135,18 +135,25 @@ pub(crate) struct Db {
 }
 
 fn db_error(error: rocksdb::Error) -> Error {
-    Error::Db(error.into_string())
+    let text = error.into_string();
+    // RocksDB has a code for this, its C interface only these words (its own, whatever the locale).
+    if text.starts_with("IO error: No space left on device") {
+        return Error::DbFull(text);
+    }
+    Error::Db(text)
 }
 
 impl Db {
-    /// Opens or makes the database.
-    pub(crate) fn open(path: &Path) -> Result<Db> {
+    /// Opens or makes the database; what it keeps in memory before it writes tables is `divisor` times smaller than
+    /// usual, for a small disk.
+    pub(crate) fn open(path: &Path, divisor: usize) -> Result<Db> {
+        let divisor = divisor.max(1);
         let cache = Cache::new_lru_cache(BLOCK_CACHE_BYTES);
         let mut options = Options::default();
         options.create_if_missing(true);
         options.create_missing_column_families(true);
-        options.set_db_write_buffer_size(WRITE_BUFFERS_BYTES);
-        options.set_max_total_wal_size(WAL_BYTES_MAX);
+        options.set_db_write_buffer_size(WRITE_BUFFERS_BYTES / divisor);
+        options.set_max_total_wal_size(WAL_BYTES_MAX / divisor as u64);
         options.set_max_open_files(OPEN_FILES_MAX);
         options.set_max_background_jobs(2);
         options.set_bytes_per_sync(1 << 20);
@@ -157,7 +164,7 @@ impl Db {
         options.set_stats_persist_period_sec(0);
         options.set_skip_stats_update_on_db_open(true);
         let families =
-            Family::ALL.map(|f| ColumnFamilyDescriptor::new(f.name(), f.options(&cache)));
+            Family::ALL.map(|f| ColumnFamilyDescriptor::new(f.name(), f.options(&cache, divisor)));
         let inner = DB::open_cf_descriptors(&options, path, families).map_err(db_error)?;
         Ok(Db { inner })
     }

@@ -1,5 +1,6 @@
 //! What can go wrong in the store: every failure names its object. Never turns an error into text and back.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use crate::{Digest, archive};
@@ -86,6 +87,22 @@ pub enum Error {
     /// RocksDB said no.
     #[error("database: {0}")]
     Db(String),
+    /// RocksDB had no room on the disk.
+    #[error("database: {0}")]
+    DbFull(String),
+    /// The store may not grow: the rest of the disk is kept for removals.
+    #[error(
+        "no space left in the store {} ({} MB free, {} MB are kept for removals): remove images or containers (hint: nacre image prune), or free space on its filesystem",
+        root.display(), free / 1_000_000, floor / 1_000_000
+    )]
+    NoSpace {
+        /// The store.
+        root: PathBuf,
+        /// Free bytes of its filesystem.
+        free: u64,
+        /// Bytes that are kept.
+        floor: u64,
+    },
     /// Another service has the store.
     #[error("store {} is in use by process {pid}", root.display())]
     Owned {
@@ -118,6 +135,18 @@ pub enum Error {
 pub type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
+    /// Whether it was for want of room on the disk.
+    pub fn is_no_space(&self) -> bool {
+        match self {
+            Error::NoSpace { .. } | Error::DbFull(_) => true,
+            Error::Io { source, .. } => matches!(
+                source.kind(),
+                ErrorKind::StorageFull | ErrorKind::QuotaExceeded
+            ),
+            _ => false,
+        }
+    }
+
     /// Wraps what the host said of `path`, for `map_err`.
     pub(crate) fn io(what: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Error {
         let path = path.to_owned();

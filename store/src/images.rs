@@ -127,6 +127,7 @@ impl Store {
     /// Points `name` at `image`; returns what it pointed at before.
     pub fn tag(&self, name: &str, image: &ImageId) -> Result<Option<ImageId>> {
         check_name(name)?;
+        self.inner.room.to_grow()?;
         let db = &self.inner.db;
         let _serial = self.inner.catalog.lock();
         let mut record = db
@@ -147,6 +148,7 @@ impl Store {
         let _serial = self.inner.catalog.lock();
         let before = self.inner.db.name(name)?;
         if before.is_some() {
+            self.inner.room.to_shrink();
             let mut batch = self.inner.db.batch();
             batch.delete_name(name)?;
             batch.write(failpoint::synced(Point::SyncUntag))?;

@@ -122,6 +122,7 @@ impl Intake {
         let mut size = 0u64;
         let mut have = end - start;
         while have > 0 {
+            self.blobs.to_grow()?;
             let part = self.arena.get(start..start + have).unwrap_or_default();
             hash.update(part);
             file.write_all(part)
@@ -136,6 +137,7 @@ impl Intake {
 
     /// Writes what is pending.
     fn write(&mut self) -> Result<()> {
+        self.blobs.to_grow()?;
         let contents: Vec<_> = self
             .pending
             .iter()

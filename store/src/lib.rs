@@ -26,6 +26,7 @@ mod pipe;
 mod publish;
 mod record;
 mod remove;
+mod room;
 mod stage;
 mod store;
 #[cfg(test)]
@@ -46,6 +47,7 @@ pub use inode::{CHUNK_BYTES, Content, Extent, Inode, Kind, Link, Time};
 pub use name::{FileName, InvalidName};
 pub use publish::NewImage;
 pub use remove::Removed;
+pub use room::{Room, has_room};
 pub use store::{Options, Store};
 pub use tree::{DirEntry, DirList, Tree};
 pub use unpack::{Expected, Unpacked};

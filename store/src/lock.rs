@@ -28,7 +28,7 @@ pub(crate) struct Owner {
 }
 
 impl Owner {
-    /// Locks `root` or says who has it.
+    /// Locks `root` or says who has it. Its mark is not changed yet: on a full disk there must be room made for that first.
     pub(crate) fn take(root: &Path) -> Result<Owner> {
         let path = root.join("lock");
         let mut file = OpenOptions::new()
@@ -51,13 +51,16 @@ impl Owner {
             }
             Err(errno) => return Err(Error::io("cannot lock", &path)(errno.into())),
         }
-        let mut owner = Owner {
+        Ok(Owner {
             file,
             path,
             unclean: !text.trim().is_empty(),
-        };
-        owner.write(&format!("{}\n", std::process::id()))?;
-        Ok(owner)
+        })
+    }
+
+    /// Marks the store as in use.
+    pub(crate) fn mark(&mut self) -> Result<()> {
+        self.write(&format!("{}\n", std::process::id()))
     }
 
     /// Marks a clean end.

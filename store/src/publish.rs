@@ -45,10 +45,12 @@ impl Store {
     pub fn publish(&self, image: NewImage, applied: &dyn Fn(usize)) -> Result<ImageId> {
         check(&image)?;
         let inner = &self.inner;
+        inner.room.to_grow()?;
         let _serial = inner.catalog.lock();
         let mut new = Vec::new();
         let published = inner.publish(&image, applied, &mut new);
         if published.is_err() {
+            inner.room.to_shrink();
             for (_, layer) in new {
                 // Should this fail too, the mark makes the next open do it.
                 if let Err(error) = inner.drop_layer_parts(layer.no) {
@@ -56,7 +58,7 @@ impl Store {
                 }
             }
         }
-        let id = published?;
+        let id = published.map_err(|error| inner.room.explained(error))?;
         failpoint::pass(Point::PublishSynced)?;
         Ok(id)
     }

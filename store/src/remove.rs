@@ -36,6 +36,7 @@ impl Store {
     /// Removes an image without names or users, with everything that nothing else needs.
     pub fn remove_image(&self, id: &ImageId) -> Result<Removed> {
         let inner = &self.inner;
+        inner.room.to_shrink();
         let _serial = inner.catalog.lock();
         let record = inner
             .db
@@ -65,6 +66,7 @@ impl Store {
     /// Removes layers and unpacked archives that nothing needs: what interrupted pulls have left, and what was in use
     /// when its image was removed.
     pub fn sweep(&self) -> Result<Removed> {
+        self.inner.room.to_shrink();
         let _serial = self.inner.catalog.lock();
         self.inner.remove_unused(self.inner.db.batch(), None)
     }

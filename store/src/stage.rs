@@ -234,6 +234,7 @@ fn full_written<'a>(batch: Batch<'a>, store: &'a Inner) -> Result<Batch<'a>> {
     if batch.bytes() < BATCH_BYTES {
         return Ok(batch);
     }
+    store.room.to_grow()?;
     batch.write(Durability::Logged)?;
     failpoint::pass(Point::PublishHalfApplied)?;
     Ok(store.db.batch())

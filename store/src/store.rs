@@ -21,6 +21,7 @@ use crate::numbers::Numbers;
 use crate::pins::Pins;
 use crate::pipe::read_some;
 use crate::record::TarReader;
+use crate::room::Room;
 use crate::tree::Caches;
 use crate::{ArchiveId, BlobId, ChainId, DiffId, DocumentKind, Error, Result, UpperId};
 
@@ -29,6 +30,8 @@ use crate::{ArchiveId, BlobId, ChainId, DiffId, DocumentKind, Error, Result, Upp
 pub struct Options {
     /// Limits on archives, `None` for the defaults.
     pub limits: Option<Limits>,
+    /// Free bytes of the disk below which nothing grows, `None` for what fits its size.
+    pub floor_bytes: Option<u64>,
 }
 
 /// An open store. Clones share it; one process owns a store at a time.
@@ -41,6 +44,7 @@ pub struct Store {
 pub(crate) struct Inner {
     pub(crate) root: PathBuf,
     pub(crate) limits: Limits,
+    pub(crate) room: Arc<Room>,
     pub(crate) db: Arc<Db>,
     pub(crate) blobs: Arc<Blobs>,
     pub(crate) numbers: Numbers,
@@ -60,46 +64,24 @@ pub(crate) struct Inner {
 impl Store {
     /// Opens the store at `root`, made if it is not there; sweeps what was never published.
     pub fn open(root: &Path, options: Options) -> Result<Store> {
-        // Images hold secrets (/etc/shadow): what is below is the owner's alone.
-        let make = |dir: &Path| {
-            let made = DirBuilder::new().recursive(true).mode(0o700).create(dir);
-            made.map_err(Error::io("cannot make", dir))
-        };
-        make(root)?;
+        make_dir(root)?;
         let owner = Owner::take(root)?;
-        lock::check_format(root)?;
-        for name in ["db", "archives", "uppers"] {
-            make(&root.join(name))?;
-        }
-        let db = Arc::new(Db::open(&root.join("db"))?);
-        let blobs = Arc::new(Blobs::open(root, &db)?);
-        let inner = Inner {
-            root: root.to_owned(),
-            limits: options.limits.unwrap_or_default(),
-            numbers: Numbers::open(&db)?,
-            db,
-            blobs,
-            caches: Caches::new(),
-            catalog: Mutex::new(()),
-            records: Pins::default(),
-            chains: Pins::default(),
-            open_uppers: Pins::default(),
-            owner,
-        };
-        failpoint::pass(Point::OpenReplayed)?;
-        inner.finish_removals()?;
-        failpoint::pass(Point::OpenRemovalsFinished)?;
-        if inner.owner.unclean {
-            inner.sweep_unclean()?;
-        }
+        let room = Arc::new(Room::open(root, options.floor_bytes)?);
+        let opened = Inner::open(root, &room, options.limits.unwrap_or_default(), owner);
         Ok(Store {
-            inner: Arc::new(inner),
+            inner: Arc::new(opened.map_err(|error| room.explained(error))?),
         })
     }
 
     /// Flushes everything, so that the next open is quick. The store stays usable.
     pub fn flush(&self) -> Result<()> {
+        self.inner.room.to_shrink();
         self.inner.db.flush_all()
+    }
+
+    /// The room that the store has on its disk.
+    pub fn room(&self) -> &Room {
+        &self.inner.room
     }
 
     /// The store's directory.
@@ -143,7 +125,14 @@ impl Store {
 
     /// Stores `content` as a blob; `size` is a hint. The pin holds it until a record that names it is written.
     /// An empty content is the blob of no bytes. Durable when it returns.
-    pub fn put_blob(&self, mut content: impl Read, size: u64) -> Result<(BlobId, u64, BlobPin)> {
+    pub fn put_blob(&self, content: impl Read, size: u64) -> Result<(BlobId, u64, BlobPin)> {
+        let room = &self.inner.room;
+        room.to_grow()?;
+        let put = self.put_blob_in(content, size);
+        put.map_err(|error| room.explained(error))
+    }
+
+    fn put_blob_in(&self, mut content: impl Read, size: u64) -> Result<(BlobId, u64, BlobPin)> {
         let inner = &self.inner;
         let mut intake = Intake::for_one(&inner.blobs, inner.numbers.record(&inner.db)?, size);
         let taken = intake.take(|buf| {
@@ -159,8 +148,10 @@ impl Store {
         Ok((id, len, BlobPin::new(intake.finish()?)))
     }
 
-    /// Keeps a document (a container's or a mount's description) under a kind and a key; synced.
+    /// Keeps a document (a container's or a mount's description) under a kind and a key; synced. Also on a full disk:
+    /// what has happened must be told. Who begins something asks [`Room::to_grow`] himself.
     pub fn put_document(&self, kind: DocumentKind, key: &str, value: &[u8]) -> Result<()> {
+        self.inner.room.to_shrink();
         let mut batch = self.inner.db.batch();
         batch.put_document(kind, key, value)?;
         batch.write(failpoint::synced(Point::SyncDocument))?;
@@ -174,6 +165,7 @@ impl Store {
 
     /// Removes a document; synced.
     pub fn remove_document(&self, kind: DocumentKind, key: &str) -> Result<()> {
+        self.inner.room.to_shrink();
         let mut batch = self.inner.db.batch();
         batch.delete_document(kind, key)?;
         batch.write(failpoint::synced(Point::SyncDocument))?;
@@ -182,6 +174,37 @@ impl Store {
 }
 
 impl Inner {
+    fn open(root: &Path, room: &Arc<Room>, limits: Limits, mut owner: Owner) -> Result<Inner> {
+        owner.mark()?;
+        lock::check_format(root)?;
+        for name in ["db", "archives", "uppers"] {
+            make_dir(&root.join(name))?;
+        }
+        let db = Arc::new(Db::open(&root.join("db"), room.buffers_divisor())?);
+        let blobs = Arc::new(Blobs::open(root, &db, room)?);
+        let inner = Inner {
+            root: root.to_owned(),
+            limits,
+            room: Arc::clone(room),
+            numbers: Numbers::open(&db)?,
+            db,
+            blobs,
+            caches: Caches::new(),
+            catalog: Mutex::new(()),
+            records: Pins::default(),
+            chains: Pins::default(),
+            open_uppers: Pins::default(),
+            owner,
+        };
+        failpoint::pass(Point::OpenReplayed)?;
+        inner.finish_removals()?;
+        failpoint::pass(Point::OpenRemovalsFinished)?;
+        if inner.owner.unclean {
+            inner.sweep_unclean()?;
+        }
+        Ok(inner)
+    }
+
     /// The directory of archives as received.
     pub(crate) fn archives_dir(&self) -> PathBuf {
         self.root.join("archives")
@@ -209,8 +232,15 @@ impl Inner {
     }
 }
 
+/// Makes a directory of the store. Images hold secrets (/etc/shadow): what is below is the owner's alone.
+fn make_dir(dir: &Path) -> Result<()> {
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(dir);
+    made.map_err(Error::io("cannot make", dir))
+}
+
 impl Drop for Inner {
     fn drop(&mut self) {
+        self.room.to_shrink();
         let end = self.db.flush_all().and_then(|()| self.owner.release());
         if let Err(error) = end {
             // Nothing is lost: the next open replays the log and sweeps, as after a crash.

@@ -81,17 +81,19 @@ impl Store {
         progress: &dyn Fn(u64),
     ) -> Result<Unpacked> {
         let inner = &self.inner;
+        inner.room.to_grow()?;
         let no = inner.numbers.record(&inner.db)?;
         inner.db.doom(Doomed::Record(no))?;
         failpoint::pass(Point::UnpackMarked)?;
         let unpacked = inner.unpack(no, archive, expected, progress);
         if unpacked.is_err() {
+            inner.room.to_shrink();
             // Its blobs went with their pins. Should this fail too, the mark makes the next open do it.
             if let Err(error) = inner.drop_record_parts(no) {
                 tracing::warn!(%error, record = no.0, "cannot delete what a failed unpack left");
             }
         }
-        unpacked
+        unpacked.map_err(|error| inner.room.explained(error))
     }
 
     /// Returns the layer if its content is here already (by descriptor digest), so that nothing needs to be fetched.
@@ -238,6 +240,7 @@ impl Inner {
             }
             progress(got as u64);
             if let Some(file) = &mut file {
+                self.room.to_grow()?;
                 file.write_all(part)
                     .map_err(Error::io("cannot write", &self.archives_dir()))?;
             }
@@ -303,6 +306,8 @@ impl Inner {
         let (mut content_bytes, mut entries, mut marks) = (0u64, 0u64, 0u64);
         let mut reader = archive::Reader::new(tar, &mut headers, self.limits.clone());
         while let Some(entry) = reader.next_entry()? {
+            // Here for the streams of entries and headers, whose errors would come back as the archive's.
+            self.room.to_grow()?;
             entries += 1;
             let position = reader.header_bytes();
             let mut content = None;

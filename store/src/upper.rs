@@ -147,6 +147,7 @@ impl Store {
     /// Makes a writable layer on `chain`; it holds the chain until it is removed.
     pub fn create_upper(&self, chain: Option<&ChainId>) -> Result<Upper> {
         let inner = &self.inner;
+        inner.room.to_grow()?;
         let _serial = inner.catalog.lock();
         let base = self.tree(chain)?;
         let id = inner.numbers.upper(&inner.db)?;
@@ -204,6 +205,7 @@ impl Store {
     /// Removes a writable layer with its data.
     pub fn remove_upper(&self, id: UpperId) -> Result<()> {
         let inner = &self.inner;
+        inner.room.to_shrink();
         let _serial = inner.catalog.lock();
         if inner.db.upper_base(id)?.is_none() {
             return Err(Error::not_found("upper", id.0));
@@ -268,6 +270,18 @@ fn collect<T>(
         all.push(decode(key, value).ok_or_else(|| Error::corrupt(what, key.escape_ascii()))?);
     }
     Ok(all)
+}
+
+/// Whether a change is part of a removal: of a name, or of an inode.
+fn takes_away(op: &UpperOp) -> bool {
+    match op {
+        UpperOp::DropInode(_)
+        | UpperOp::DropEntry(..)
+        | UpperOp::SetEntry(_, _, Override::Whiteout)
+        | UpperOp::SetOrphan(_)
+        | UpperOp::DropOrphan(_) => true,
+        UpperOp::SetInode(..) | UpperOp::SetEntry(..) => false,
+    }
 }
 
 /// What a batch does beside its own keys.
@@ -358,7 +372,13 @@ impl Upper {
     }
 
     /// Writes a batch: all or nothing, in order, not synced; blobs that records begin or cease to name are counted.
+    /// On a full disk only what takes something away.
     pub fn write(&self, batch: &[UpperOp]) -> Result<()> {
+        if batch.iter().any(takes_away) {
+            self.inner().room.to_shrink();
+        } else if !batch.is_empty() {
+            self.inner().room.to_grow()?;
+        }
         let (db, id) = (&self.inner().db, self.0.id);
         let mut highest = self.0.seq.lock();
         let mut effects = Effects {

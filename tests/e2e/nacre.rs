@@ -18,18 +18,26 @@ pub(crate) struct Done {
 
 pub(crate) struct Nacre {
     dir: tempfile::TempDir,
+    /// The store, below the test's own directory.
+    root: &'static str,
     /// More variables of every command.
     env: Vec<(String, String)>,
 }
 
 impl Nacre {
     pub(crate) fn new() -> Self {
+        Self::with_store_in("root")
+    }
+
+    /// With its store under another name in the test's own directory.
+    pub(crate) fn with_store_in(root: &'static str) -> Self {
         let dir = tempfile::Builder::new()
             .prefix("nacre-test-")
             .tempdir()
             .unwrap();
         Self {
             dir,
+            root,
             env: Vec::new(),
         }
     }
@@ -67,7 +75,7 @@ impl Nacre {
     }
 
     pub(crate) fn root(&self) -> PathBuf {
-        self.path("root")
+        self.path(self.root)
     }
 
     pub(crate) fn host(&self) -> String {

@@ -157,7 +157,7 @@ impl Vfs {
     }
 
     fn new(store: Store, base: Tree, upper: Option<Upper>, seq: u64) -> Self {
-        let room = Room::new(upper.as_ref().map_or(store.root(), Upper::data_dir));
+        let room = Room::new(store.clone());
         Self {
             data: Data::new(store.clone(), upper.clone()),
             store,

@@ -76,7 +76,12 @@ impl JsonLog {
         if lines.is_empty() {
             return;
         }
-        if let Err(error) = self.file.write_all(lines) {
+        // The last of a disk is for the store's removals: a container that talks a lot must not eat it up.
+        let written = match nacre_store::has_room(&self.file) {
+            Ok(false) => Err(io::ErrorKind::StorageFull.into()),
+            Ok(true) | Err(_) => self.file.write_all(lines),
+        };
+        if let Err(error) = written {
             self.trouble
                 .get_or_insert_with(|| format!("writing the log: {error}"));
         }

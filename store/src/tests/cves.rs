@@ -75,6 +75,7 @@ fn small_store(limits: Limits) -> (tempfile::TempDir, Store) {
         &dir.path().join("root"),
         Options {
             limits: Some(limits),
+            ..Options::default()
         },
     )
     .unwrap();

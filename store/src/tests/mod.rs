@@ -10,6 +10,7 @@ mod cases;
 mod crash;
 mod cves;
 mod damage;
+mod full;
 mod images;
 mod kill_points;
 mod layers;

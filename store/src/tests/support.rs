@@ -37,6 +37,16 @@ impl TempStore {
         inventory(self)
     }
 
+    /// Ends it cleanly and opens it again, as on a disk of which so much is kept free.
+    pub(crate) fn reopen_with_floor(&mut self, bytes: u64) {
+        self.store = None;
+        let options = Options {
+            floor_bytes: Some(bytes),
+            ..Options::default()
+        };
+        self.store = Some(Store::open(&self.root(), options).unwrap());
+    }
+
     /// Ends it cleanly and opens it again; returns how long each took.
     pub(crate) fn reopen(&mut self) -> (Duration, Duration) {
         let start = Instant::now();
