@@ -228,6 +228,7 @@ fn a_pull_that_outgrows_the_disk_leaves_the_store_as_it_was() {
     assert_eq!(nacre.ok(&["image", "ls", "-aq"]), "");
     nacre.check();
     nacre.ok(&["image", "prune", "-f"]);
+    eprintln!("full_disk: {free} free before, {} after", disk.free());
     assert!(
         disk.free() + KEPT_BYTES_MAX > free,
         "the failed pulls keep {} bytes",
