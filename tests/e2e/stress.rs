@@ -31,6 +31,7 @@ const LOST_RACES: &[&str] = &[
     "are being read",
     "no such layer",
     "manifest unknown",
+    "a prune operation is already running",
 ];
 
 /// What of the disk may be kept at the end, beyond what the empty store had: RocksDB's log of the last changes (it is
