@@ -220,7 +220,7 @@ impl Inner {
     }
 
     /// Gives the space of deleted small contents back to the host.
-    fn give_back(&self, packs: &BTreeSet<RecordNo>) -> Result<()> {
+    pub(crate) fn give_back(&self, packs: &BTreeSet<RecordNo>) -> Result<()> {
         let Some(last) = packs.last() else {
             return Ok(());
         };

@@ -3,6 +3,7 @@
 //! Three threads a layer, so that reading, inflating and hashing overlap: the caller's reads, hashes and keeps the bytes
 //! as received; the second inflates and hashes the tar; the third parses it and hashes the contents.
 
+use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -91,6 +92,12 @@ impl Store {
             // Its blobs went with their pins. Should this fail too, the mark makes the next open do it.
             if let Err(error) = inner.drop_record_parts(no) {
                 tracing::warn!(%error, record = no.0, "cannot delete what a failed unpack left");
+            }
+            // Elsewhere the next compaction is soon enough; on a full disk this is the room that is wanted.
+            if !inner.room.has_room().unwrap_or(true)
+                && let Err(error) = inner.give_back(&BTreeSet::from([no]))
+            {
+                tracing::warn!(%error, record = no.0, "cannot give back the room that a failed unpack took");
             }
         }
         unpacked.map_err(|error| inner.room.explained(error))

@@ -17,6 +17,10 @@ const DISK_BYTES: u64 = 512 << 20;
 /// Left above nothing: below the floor of such a disk, which is a sixteenth of it.
 const LITTLE: u64 = 12 << 20;
 
+/// What a pull that failed may keep of such a disk once it is pruned: RocksDB's log and its files of small contents, half
+/// as large as usual on this disk (32 MiB each at most), whose deleted keys wait for a compaction.
+const KEPT_BYTES_MAX: u64 = 64 << 20;
+
 /// What every refusal says.
 const REFUSAL: &str = "no space left in the store";
 
@@ -217,15 +221,16 @@ fn a_pull_that_outgrows_the_disk_leaves_the_store_as_it_was() {
     let other = registry.serve("debian-min");
     nacre.ok(&["image", "ls"]);
     // It begins above the floor, and would end far below nothing.
-    disk.fill(80 << 20);
+    disk.fill(112 << 20);
     let free = disk.free();
     disk.refuses(&["pull", &other]);
     disk.refuses(&["pull", &oci_source("debian-min")]);
     assert_eq!(nacre.ok(&["image", "ls", "-aq"]), "");
     nacre.check();
     nacre.ok(&["image", "prune", "-f"]);
+    eprintln!("full_disk: {free} free before, {} after", disk.free());
     assert!(
-        disk.free() + (32 << 20) > free,
+        disk.free() + KEPT_BYTES_MAX > free,
         "the failed pulls keep {} bytes",
         free - disk.free()
     );
@@ -256,7 +261,6 @@ fn a_program_that_fills_the_disk_is_told_and_the_store_opens_again() {
     disk.fill_up();
     assert!(nacre.ok(&["image", "ls"]).contains("debian-min"));
     nacre.check();
-    run_tool("umount", &["-l", point.to_str().unwrap()]);
     disk.empty();
     let point = disk.mount("work", "");
     trees::assert_same(

@@ -30,6 +30,8 @@ const LOST_RACES: &[&str] = &[
     "is mounted on",
     "are being read",
     "no such layer",
+    "manifest unknown",
+    "a prune operation is already running",
 ];
 
 /// What of the disk may be kept at the end, beyond what the empty store had: RocksDB's log of the last changes (it is
@@ -51,6 +53,7 @@ impl Dice {
 
 struct Client<'a> {
     nacre: &'a Nacre,
+    registry: &'a Registry,
     sources: &'a [String],
     number: u64,
     dice: Dice,
@@ -78,12 +81,27 @@ impl Client<'_> {
         self.nacre.folder(&format!("m{}", self.number))
     }
 
-    /// The image of a source, or one that was committed.
+    /// The image of a source, or one that was committed: under the registry's address, so that what is gone when it is
+    /// wanted is asked for there.
     fn image(&mut self) -> String {
         match self.dice.next(4) {
+            0 => self.registry.name("debian-min"),
+            1 => self.registry.name("many-layers"),
+            _ => self.made(),
+        }
+    }
+
+    fn made(&mut self) -> String {
+        self.registry
+            .name(&format!("made:{}", self.dice.next(CLIENTS)))
+    }
+
+    /// Any image, also those of the layouts.
+    fn victim(&mut self) -> String {
+        match self.dice.next(6) {
             0 => "debian-min".to_owned(),
             1 => "many-layers".to_owned(),
-            _ => format!("made:{}", self.dice.next(CLIENTS)),
+            _ => self.image(),
         }
     }
 
@@ -98,13 +116,16 @@ impl Client<'_> {
             }
             "mount" => self.mount(&own, &image, |_| true),
             "commit" => {
-                let made = format!("made:{}", self.dice.next(CLIENTS));
+                let made = self.made();
                 self.mount(&own, &image, |client| {
                     client.tries(&["commit", &own, &made])
                 })
             }
             "run" => self.tries(&["run", "--rm", &image, "bash", "-c", "echo x >> /etc/issue"]),
-            "remove" => self.tries(&["image", "rm", "-f", &image]),
+            "remove" => {
+                let victim = self.victim();
+                self.tries(&["image", "rm", "-f", &victim])
+            }
             _ => self.tries(&["image", "prune", "-f"]),
         };
         if succeeded {
@@ -166,10 +187,12 @@ fn many_clients_on_the_same_layers_leave_a_whole_store_and_an_empty_disk() {
     );
     std::thread::scope(|scope| {
         for number in 0..CLIENTS {
-            let (nacre, sources, done, start) = (&nacre, &sources, &done, &start);
+            let (nacre, registry, sources) = (&nacre, &registry, &sources);
+            let (done, start) = (&done, &start);
             scope.spawn(move || {
                 let mut client = Client {
                     nacre,
+                    registry,
                     sources,
                     number,
                     dice: Dice(
