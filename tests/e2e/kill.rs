@@ -152,11 +152,7 @@ fn a_load_killed_at_any_point_is_there_whole_or_not_at_all() {
 fn a_pull_killed_at_any_point_is_there_whole_or_not_at_all_and_keeps_its_complete_layers() {
     let mut nacre = Nacre::new();
     let source = oci_source("many-layers");
-    for point in [
-        "unpack.archive-renamed",
-        "unpack.recorded",
-        "publish.ready",
-    ] {
+    for point in ["unpack.archive-renamed", "unpack.recorded", "publish.ready"] {
         killed(&mut nacre, point, &["pull", "-q", &source]);
         nacre.check();
         assert_eq!(nacre.ok(&["image", "ls", "-q"]), "", "{point}");

@@ -356,9 +356,7 @@ mod tests {
     #[test]
     fn umount_passes_a_directory_and_switches() {
         let asked = unmount(&words("/mnt -l -n -t fuse.nacre")).unwrap();
-        assert!(
-            matches!(&asked, Asked::Unmount { is_lazy: true, line } if line.target == *"/mnt")
-        );
+        assert!(matches!(&asked, Asked::Unmount { is_lazy: true, line } if line.target == *"/mnt"));
         assert!(unmount(&words("")).is_err());
     }
 }
