@@ -125,6 +125,11 @@ impl Mounts {
             .collect()
     }
 
+    /// The writable layers of the names.
+    pub(crate) fn uppers(&self) -> Vec<UpperId> {
+        self.0.lock().kept.iter().map(|kept| kept.upper).collect()
+    }
+
     /// What is kept under a name.
     pub(crate) fn kept(&self, name: &str) -> Option<Kept> {
         self.0

@@ -1,7 +1,10 @@
 //! After a start: containers that the last service left in the middle of something. Their shims live on, but their roots
 //! went with the service, so that what still runs is ended.
 
+use std::collections::HashSet;
 use std::sync::Arc;
+
+use nacre_store::UpperId;
 
 use super::Engine;
 use super::container::{Container, Phase};
@@ -25,6 +28,24 @@ impl Engine {
                     self.remove_or_tell(&live);
                 }
                 Phase::Created | Phase::Exited => {}
+            }
+        }
+        self.remove_nameless_uppers()
+    }
+
+    /// A service that was killed between a writable layer and the document that names it left a layer that nobody can ask
+    /// for, and that holds its image's contents.
+    fn remove_nameless_uppers(&self) -> Result<()> {
+        let of_containers = self.containers.all().into_iter();
+        let mut named: HashSet<UpperId> = of_containers.map(|live| live.document().upper).collect();
+        named.extend(self.mounts.uppers());
+        for (upper, _) in self.store.uppers()? {
+            if !named.contains(&upper) {
+                tracing::info!(
+                    upper = upper.0,
+                    "removing a writable layer that nothing names"
+                );
+                self.store.remove_upper(upper)?;
             }
         }
         Ok(())
