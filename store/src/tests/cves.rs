@@ -1,6 +1,6 @@
 //! The advisories about layer archives that others needed: each test names its own and asserts what must (not) happen here.
 //!
-//! Of running, mounting and registries: `tests/e2e/cves.rs`. Read here and not tested here, with the reason:
+//! Read here and not tested here, with the reason:
 //!
 //! | advisory | why |
 //! |---|---|
