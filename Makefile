@@ -1,5 +1,5 @@
 # nacre's door: everything a newcomer or CI does starts here. `make demo` and `make test` do all the set-up.
-.PHONY: demo test check bench soak install setup build images help
+.PHONY: demo test check bench soak fuzz install setup build images help
 
 CARGO ?= cargo
 PREFIX ?= /usr/local
@@ -29,6 +29,11 @@ bench: setup build
 soak: setup images
 	NACRE_SOAK_ROUNDS=200 $(CARGO) test --release --locked -p nacre --test e2e -- kill:: --nocapture
 	NACRE_SOAK_ROUNDS=50 $(CARGO) test --release --locked -p nacre --test e2e -- power:: --nocapture
+
+#: make fuzz     each fuzz target for FUZZ_SECONDS (600), two at a time; FUZZ_TARGETS chooses some
+FUZZ_SECONDS ?= 600
+fuzz: setup build
+	tests/fuzz/run.sh $(FUZZ_SECONDS) $(FUZZ_TARGETS)
 
 #: make build    the program, target/release/nacre
 build:

@@ -157,13 +157,15 @@ impl Reference {
         format!("{}/{}", self.domain, self.path)
     }
 
-    /// Domain and path as users write them, as in `debian`.
+    /// Domain and path as users write them, as in `debian`. docker.io stays where its repository reads as a registry:
+    /// docker shows `docker.io/a.b/c` as `a.b/c`, which is another image.
     pub fn familiar_repository(&self) -> String {
         if self.domain != DEFAULT_DOMAIN {
             return self.repository();
         }
         match self.path.strip_prefix(OFFICIAL_PREFIX) {
             Some(short) if !short.contains('/') => short.to_owned(),
+            _ if self.path.split_once('/').is_some_and(reads_as_domain) => self.repository(),
             _ => self.path.clone(),
         }
     }
@@ -243,12 +245,16 @@ impl fmt::Display for Reference {
     }
 }
 
+/// Whether the first component of a name is taken for a domain.
+fn reads_as_domain((first, _): (&str, &str)) -> bool {
+    first == "localhost" || first.contains(['.', ':']) || first.chars().any(char::is_uppercase)
+}
+
 /// Finds the domain that a name is in: its first component is one if it could be no path.
 fn split_domain(text: &str) -> (String, String) {
     let (domain, rest) = match text.split_once('/') {
         Some((first, rest)) if first == LEGACY_DEFAULT_DOMAIN => (DEFAULT_DOMAIN, rest),
-        Some((first, rest)) if first == "localhost" || first.contains(['.', ':']) => (first, rest),
-        Some((first, rest)) if first.chars().any(char::is_uppercase) => (first, rest),
+        Some((first, rest)) if reads_as_domain((first, rest)) => (first, rest),
         _ => (DEFAULT_DOMAIN, text),
     };
     if domain == DEFAULT_DOMAIN && !rest.contains('/') {

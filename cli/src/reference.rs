@@ -71,13 +71,14 @@ impl Reference {
         })
     }
 
-    /// The name without tag and digest, as people write it: `ubuntu`.
+    /// The name without tag and digest, as people write it: `ubuntu`. docker.io stays where the rest reads as a registry.
     pub(crate) fn familiar_name(&self) -> String {
         if self.domain != DEFAULT_DOMAIN {
             return format!("{}/{}", self.domain, self.path);
         }
         match self.path.strip_prefix(OFFICIAL) {
             Some(name) if !name.contains('/') => name.to_owned(),
+            _ if self.path.split_once('/').is_some_and(reads_as_domain) => self.full_name(),
             _ => self.path.clone(),
         }
     }
@@ -121,15 +122,16 @@ fn is_hex_id(text: &str) -> bool {
     text.len() == 64 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
 }
 
+/// Whether the first component of a name is taken for a domain.
+fn reads_as_domain((first, _): (&str, &str)) -> bool {
+    first.contains(['.', ':'])
+        || first == "localhost"
+        || first.chars().any(|c| c.is_ascii_uppercase())
+}
+
 fn split_domain(name: &str) -> (String, String) {
     let (domain, remainder) = match name.split_once('/') {
-        Some((first, rest))
-            if first.contains(['.', ':'])
-                || first == "localhost"
-                || first.chars().any(|c| c.is_ascii_uppercase()) =>
-        {
-            (first, rest)
-        }
+        Some((first, rest)) if reads_as_domain((first, rest)) => (first, rest),
         _ => (DEFAULT_DOMAIN, name),
     };
     let domain = if domain == OLD_DOMAIN {
@@ -234,6 +236,11 @@ mod tests {
                 "127.0.0.1:5000/d",
                 "127.0.0.1:5000/d:latest",
                 "127.0.0.1:5000/d:latest",
+            ),
+            (
+                "docker.io/a.b/c",
+                "docker.io/a.b/c:latest",
+                "docker.io/a.b/c:latest",
             ),
             ("localhost/d:1", "localhost/d:1", "localhost/d:1"),
             ("[::1]:5000/d", "[::1]:5000/d:latest", "[::1]:5000/d:latest"),

@@ -1,79 +1,211 @@
 //! The `-c` changes of commit and import: ten of a Dockerfile's instructions, applied to a configuration. Pure.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 
 use serde_json::{Map, Value};
 
 use super::config::Config;
 use super::error::{Error, Result};
-use super::words::{self, expand};
+use super::variables::Variables;
+use super::words::{self, expand, too_long};
+use crate::transfer::CONFIG_BYTES_MAX;
 
 /// Applies each change in turn. One string may hold several lines, as in a Dockerfile.
 pub(crate) fn apply(config: &mut Config, changes: &[String]) -> Result<()> {
-    let mut cmd_set = false;
+    let has_env = config.env.is_some();
+    let mut changing = Changing {
+        env: Variables::new(config.env.take().unwrap_or_default()),
+        config,
+        cmd_set: false,
+        room: CONFIG_BYTES_MAX,
+    };
     for change in changes {
         let joined = change.replace("\\\r\n", " ").replace("\\\n", " ");
         for line in joined.lines().map(str::trim) {
             if !line.is_empty() && !line.starts_with('#') {
-                apply_line(config, line, &mut cmd_set)?;
+                changing.apply_line(line)?;
             }
         }
     }
+    let env = changing.env.into_entries();
+    config.env = (has_env || !env.is_empty()).then_some(env);
     Ok(())
 }
 
-fn apply_line(config: &mut Config, line: &str, cmd_set: &mut bool) -> Result<()> {
-    let (instruction, rest) = split_word(line);
-    match instruction.to_ascii_uppercase().as_str() {
-        "CMD" => {
-            config.cmd = Some(command(config, rest));
-            *cmd_set = true;
-        }
-        "ENTRYPOINT" => {
-            config.entrypoint = Some(command(config, rest));
-            // An inherited CMD was meant for the old entrypoint.
-            if !*cmd_set {
-                config.cmd = None;
+/// A configuration under change.
+struct Changing<'a> {
+    /// All but its variables.
+    config: &'a mut Config,
+    env: Variables,
+    cmd_set: bool,
+    /// How many bytes the changes may still make, so that no number of lines is more work than one configuration is.
+    room: usize,
+}
+
+impl Changing<'_> {
+    fn apply_line(&mut self, line: &str) -> Result<()> {
+        let (instruction, rest) = split_word(line);
+        match instruction.to_ascii_uppercase().as_str() {
+            "CMD" => {
+                self.config.cmd = Some(self.command(rest)?);
+                self.cmd_set = true;
+            }
+            "ENTRYPOINT" => {
+                self.config.entrypoint = Some(self.command(rest)?);
+                // An inherited CMD was meant for the old entrypoint.
+                if !self.cmd_set {
+                    self.config.cmd = None;
+                }
+            }
+            "ENV" => self.env(rest)?,
+            "EXPOSE" => self.expose(rest)?,
+            "LABEL" => {
+                let pairs = self.pairs("LABEL", rest)?;
+                self.config.labels.get_or_insert_default().extend(pairs);
+            }
+            "ONBUILD" => on_build(self.config, rest)?,
+            "STOPSIGNAL" => {
+                let name = self.word("STOPSIGNAL", rest)?;
+                super::signal::parse(&name)?;
+                self.config.stop_signal = name;
+            }
+            "USER" => self.config.user = self.word("USER", rest)?,
+            "VOLUME" => self.volume(rest)?,
+            "WORKDIR" => self.workdir(rest)?,
+            "HEALTHCHECK" => self.config.healthcheck = Some(health_check(rest)?),
+            other => {
+                return Err(Error::invalid(format!(
+                    "{} is not a valid change command",
+                    other.to_lowercase()
+                )));
             }
         }
-        "ENV" => env(config, rest)?,
-        "EXPOSE" => expose(config, rest)?,
-        "LABEL" => label(config, rest)?,
-        "ONBUILD" => on_build(config, rest)?,
-        "STOPSIGNAL" => {
-            config.stop_signal = stop_signal(&expanded_word(config, "STOPSIGNAL", rest)?)?
+        Ok(())
+    }
+
+    /// Takes from the room what a line makes beyond what stands in it.
+    fn spend(&mut self, bytes: usize) -> Result<()> {
+        self.room = self.room.checked_sub(bytes).ok_or_else(too_long)?;
+        Ok(())
+    }
+
+    fn expand(&mut self, word: &str) -> Result<String> {
+        let expanded = expand(word, &self.env, self.room)?;
+        self.spend(expanded.len())?;
+        Ok(expanded)
+    }
+
+    /// A JSON list of words, or a line for the shell.
+    fn command(&mut self, rest: &str) -> Result<Vec<String>> {
+        if let Some(words) = json_words(rest) {
+            return Ok(words);
         }
-        "USER" => config.user = expanded_word(config, "USER", rest)?,
-        "VOLUME" => volume(config, rest)?,
-        "WORKDIR" => workdir(config, rest)?,
-        "HEALTHCHECK" => config.healthcheck = Some(health_check(rest)?),
-        other => {
-            return Err(Error::invalid(format!(
-                "{} is not a valid change command",
-                other.to_lowercase()
-            )));
+        let shell = self.config.shell.clone().filter(|shell| !shell.is_empty());
+        let mut line = shell.unwrap_or_else(|| vec!["/bin/sh".to_owned(), "-c".to_owned()]);
+        self.spend(line.iter().map(String::len).sum())?;
+        line.push(rest.to_owned());
+        Ok(line)
+    }
+
+    fn word(&mut self, instruction: &str, rest: &str) -> Result<String> {
+        let mut all = words::split(need(instruction, rest)?)?.into_iter();
+        match (all.next(), all.next()) {
+            (Some(word), None) => self.expand(&word),
+            _ => Err(Error::invalid(format!(
+                "{instruction} requires exactly one argument"
+            ))),
         }
     }
-    Ok(())
+
+    /// `K=v K2="v 2"`, or the old form `K the rest of the line`.
+    fn pairs(&mut self, instruction: &str, rest: &str) -> Result<Vec<(String, String)>> {
+        let all = words::split(need(instruction, rest)?)?;
+        if let Some(first) = all.first()
+            && !first.contains('=')
+        {
+            let (key, value) = split_word(rest);
+            if value.is_empty() {
+                return Err(Error::invalid(format!(
+                    "{instruction} must have two arguments"
+                )));
+            }
+            return Ok(vec![(self.expand(key)?, self.expand(value)?)]);
+        }
+        let mut out = Vec::with_capacity(all.len());
+        for word in &all {
+            let (key, value) = word.split_once('=').ok_or_else(|| {
+                Error::invalid(format!(
+                    "Syntax error - can't find = in {word:?}. Must be of the form: name=value"
+                ))
+            })?;
+            if key.is_empty() {
+                return Err(Error::invalid(format!(
+                    "{instruction} names can not be blank"
+                )));
+            }
+            out.push((self.expand(key)?, self.expand(value)?));
+        }
+        Ok(out)
+    }
+
+    fn env(&mut self, rest: &str) -> Result<()> {
+        // All values see the environment as it was before the line, so all are expanded first.
+        for (key, value) in self.pairs("ENV", rest)? {
+            self.env.set(&format!("{key}={value}"));
+        }
+        Ok(())
+    }
+
+    fn expose(&mut self, rest: &str) -> Result<()> {
+        for word in words::split(need("EXPOSE", rest)?)? {
+            let word = self.expand(&word)?;
+            let (ports, protocol) = ports(&word)?;
+            for port in ports {
+                let shown = format!("{port}/{protocol}");
+                self.spend(shown.len())?;
+                let all = self.config.exposed_ports.get_or_insert_default();
+                all.insert(shown, Value::Object(Map::new()));
+            }
+        }
+        Ok(())
+    }
+
+    fn volume(&mut self, rest: &str) -> Result<()> {
+        let all = match json_words(need("VOLUME", rest)?) {
+            Some(all) => all,
+            None => words::split(rest)?,
+        };
+        for word in all {
+            let place = self.expand(word.trim())?;
+            if place.is_empty() {
+                return Err(Error::invalid(
+                    "VOLUME specified can not be an empty string",
+                ));
+            }
+            let volumes = self.config.volumes.get_or_insert_with(BTreeMap::new);
+            volumes.insert(place, Value::Object(Map::new()));
+        }
+        Ok(())
+    }
+
+    fn workdir(&mut self, rest: &str) -> Result<()> {
+        let place = self.expand(need("WORKDIR", rest)?)?;
+        let from = if place.starts_with('/') {
+            ""
+        } else {
+            self.config.working_dir.as_str()
+        };
+        let place = words::clean_path(&format!("{from}/{place}"));
+        self.spend(place.len())?;
+        self.config.working_dir = place;
+        Ok(())
+    }
 }
 
 fn split_word(line: &str) -> (&str, &str) {
     let (word, rest) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
     (word, rest.trim())
-}
-
-/// A JSON list of words, or a line for the shell.
-fn command(config: &Config, rest: &str) -> Vec<String> {
-    json_words(rest).unwrap_or_else(|| {
-        let default = || vec!["/bin/sh".to_owned(), "-c".to_owned()];
-        let mut line = config
-            .shell
-            .clone()
-            .filter(|shell| !shell.is_empty())
-            .unwrap_or_else(default);
-        line.push(rest.to_owned());
-        line
-    })
 }
 
 fn json_words(rest: &str) -> Option<Vec<String>> {
@@ -91,91 +223,25 @@ fn need<'a>(instruction: &str, rest: &'a str) -> Result<&'a str> {
     Ok(rest)
 }
 
-fn expanded_word(config: &Config, instruction: &str, rest: &str) -> Result<String> {
-    let mut all = words::split(need(instruction, rest)?)?.into_iter();
-    match (all.next(), all.next()) {
-        (Some(word), None) => expand(&word, config.env.as_deref().unwrap_or_default()),
-        _ => Err(Error::invalid(format!(
-            "{instruction} requires exactly one argument"
-        ))),
+/// The ports of a word of EXPOSE, and the protocol.
+fn ports(word: &str) -> Result<(RangeInclusive<u16>, String)> {
+    let bad = || Error::invalid(format!("invalid containerPort: {word}"));
+    let (range, protocol) = word.split_once('/').unwrap_or((word, "tcp"));
+    let protocol = protocol.to_ascii_lowercase();
+    if !matches!(protocol.as_str(), "tcp" | "udp" | "sctp") {
+        return Err(Error::invalid(format!("invalid proto: {protocol}")));
     }
-}
-
-/// `K=v K2="v 2"`, or the old form `K the rest of the line`.
-fn pairs(config: &Config, instruction: &str, rest: &str) -> Result<Vec<(String, String)>> {
-    let known = config.env.as_deref().unwrap_or_default();
-    let all = words::split(need(instruction, rest)?)?;
-    if let Some(first) = all.first()
-        && !first.contains('=')
-    {
-        let (key, value) = split_word(rest);
-        if value.is_empty() {
-            return Err(Error::invalid(format!(
-                "{instruction} must have two arguments"
-            )));
-        }
-        return Ok(vec![(expand(key, known)?, expand(value, known)?)]);
+    // `host:container` is taken for the container's side, as docker does.
+    let range = range.rsplit(':').next().unwrap_or(range);
+    let (from, to) = range.split_once('-').unwrap_or((range, range));
+    let (from, to): (u16, u16) = (
+        from.parse().map_err(|_| bad())?,
+        to.parse().map_err(|_| bad())?,
+    );
+    if from > to {
+        return Err(bad());
     }
-    let mut out = Vec::with_capacity(all.len());
-    for word in &all {
-        let (key, value) = word.split_once('=').ok_or_else(|| {
-            Error::invalid(format!(
-                "Syntax error - can't find = in {word:?}. Must be of the form: name=value"
-            ))
-        })?;
-        if key.is_empty() {
-            return Err(Error::invalid(format!(
-                "{instruction} names can not be blank"
-            )));
-        }
-        out.push((expand(key, known)?, expand(value, known)?));
-    }
-    Ok(out)
-}
-
-fn env(config: &mut Config, rest: &str) -> Result<()> {
-    // All values see the environment as it was before the line, so all are expanded first.
-    for (key, value) in pairs(config, "ENV", rest)? {
-        let entry = format!("{key}={value}");
-        super::merge::override_env(
-            config.env.get_or_insert_default(),
-            std::slice::from_ref(&entry),
-        );
-    }
-    Ok(())
-}
-
-fn label(config: &mut Config, rest: &str) -> Result<()> {
-    let pairs = pairs(config, "LABEL", rest)?;
-    config.labels.get_or_insert_default().extend(pairs);
-    Ok(())
-}
-
-fn expose(config: &mut Config, rest: &str) -> Result<()> {
-    for word in words::split(need("EXPOSE", rest)?)? {
-        let word = expand(&word, config.env.as_deref().unwrap_or_default())?;
-        let bad = || Error::invalid(format!("invalid containerPort: {word}"));
-        let (range, protocol) = word.split_once('/').unwrap_or((&word, "tcp"));
-        let protocol = protocol.to_ascii_lowercase();
-        if !matches!(protocol.as_str(), "tcp" | "udp" | "sctp") {
-            return Err(Error::invalid(format!("invalid proto: {protocol}")));
-        }
-        // `host:container` is taken for the container's side, as docker does.
-        let range = range.rsplit(':').next().unwrap_or(range);
-        let (from, to) = range.split_once('-').unwrap_or((range, range));
-        let (from, to): (u16, u16) = (
-            from.parse().map_err(|_| bad())?,
-            to.parse().map_err(|_| bad())?,
-        );
-        if from > to {
-            return Err(bad());
-        }
-        let ports = config.exposed_ports.get_or_insert_default();
-        ports.extend(
-            (from..=to).map(|port| (format!("{port}/{protocol}"), Value::Object(Map::new()))),
-        );
-    }
-    Ok(())
+    Ok((from..=to, protocol))
 }
 
 fn on_build(config: &mut Config, rest: &str) -> Result<()> {
@@ -195,44 +261,6 @@ fn on_build(config: &mut Config, rest: &str) -> Result<()> {
             Ok(())
         }
     }
-}
-
-fn stop_signal(name: &str) -> Result<String> {
-    super::signal::parse(name)?;
-    Ok(name.to_owned())
-}
-
-fn volume(config: &mut Config, rest: &str) -> Result<()> {
-    let all = match json_words(need("VOLUME", rest)?) {
-        Some(all) => all,
-        None => words::split(rest)?,
-    };
-    let known = config.env.clone().unwrap_or_default();
-    let volumes = config.volumes.get_or_insert_with(BTreeMap::new);
-    for word in all {
-        let place = expand(word.trim(), &known)?;
-        if place.is_empty() {
-            return Err(Error::invalid(
-                "VOLUME specified can not be an empty string",
-            ));
-        }
-        volumes.insert(place, Value::Object(Map::new()));
-    }
-    Ok(())
-}
-
-fn workdir(config: &mut Config, rest: &str) -> Result<()> {
-    let place = expand(
-        need("WORKDIR", rest)?,
-        config.env.as_deref().unwrap_or_default(),
-    )?;
-    let from = if place.starts_with('/') {
-        ""
-    } else {
-        config.working_dir.as_str()
-    };
-    config.working_dir = words::clean_path(&format!("{from}/{place}"));
-    Ok(())
 }
 
 /// docker's health check as its API has it: `Test` and the durations in nanoseconds.
@@ -389,5 +417,37 @@ mod tests {
         );
         assert!(after(&["ONBUILD FROM x"]).is_err());
         assert!(after(&["STOPSIGNAL SIGNOPE"]).is_err());
+    }
+
+    /// `$A$A` doubles with each line: sixty of them would be more than any memory.
+    #[test]
+    fn changes_that_grow_without_end_are_refused() {
+        let growing = [
+            "ENV A=$A$A",
+            "ENV A=${A:-x}$A B=$A$A",
+            "EXPOSE 1-65535",
+            "WORKDIR deeper",
+        ];
+        for line in growing {
+            let lines = format!("{line}\n").repeat(100_000);
+            let start = std::time::Instant::now();
+            let error = after(&["ENV A=x", &lines]).map(drop).unwrap_err();
+            assert!(
+                error.to_string().contains("4194304 bytes"),
+                "{line}: {error}"
+            );
+            assert!(
+                start.elapsed().as_secs() < 20,
+                "{line}: {:?}",
+                start.elapsed()
+            );
+        }
+        let long = format!("ENV A={}\nENV B={}", "x".repeat(1 << 20), "$A".repeat(5));
+        assert!(after(&[&long]).is_err());
+        assert!(after(&[&long.replace("ENV B", "LABEL B")]).is_err());
+        let ports = after(&["EXPOSE 1-65535 1-65535/udp"])
+            .unwrap()
+            .exposed_ports;
+        assert_eq!(ports.unwrap().len(), 2 * 65535);
     }
 }

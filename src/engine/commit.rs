@@ -15,6 +15,7 @@ use super::start::Run;
 use super::stop::run_of;
 use super::{Engine, change, merge, when};
 use crate::reference::Reference;
+use crate::transfer::CONFIG_BYTES_MAX;
 
 /// Bytes of the layer that are handed over at once.
 const PIPE_BYTES: usize = 256 << 10;
@@ -221,7 +222,7 @@ impl Engine {
             .into_iter()
             .collect();
         let image = NewImage {
-            config: config.to_bytes(),
+            config: bounded(config.to_bytes())?,
             manifest: None,
             layers,
             refs,
@@ -272,6 +273,17 @@ impl Engine {
     }
 }
 
+/// A larger configuration could be neither pulled nor loaded again.
+fn bounded(config: Vec<u8>) -> Result<Vec<u8>> {
+    if config.len() > CONFIG_BYTES_MAX {
+        return Err(Error::invalid(format!(
+            "the image's configuration would have {} bytes, and at most {CONFIG_BYTES_MAX} can be pulled or loaded again: make its variables, labels or history shorter",
+            config.len()
+        )));
+    }
+    Ok(config)
+}
+
 fn some(text: &str) -> Option<String> {
     (!text.is_empty()).then(|| text.to_owned())
 }
@@ -319,5 +331,18 @@ impl Drop for Frozen<'_> {
                 tracing::error!(container = %self.document.id, %error, "cannot let a container go on after a commit");
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+
+    #[test]
+    fn a_configuration_that_could_not_be_pulled_again_is_not_made() {
+        assert!(bounded(vec![b' '; CONFIG_BYTES_MAX]).is_ok());
+        let error = bounded(vec![b' '; CONFIG_BYTES_MAX + 1]).unwrap_err();
+        assert!(error.to_string().contains("4194305 bytes"), "{error}");
     }
 }

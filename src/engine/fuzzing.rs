@@ -2,6 +2,7 @@
 
 use nacre_store::{Digest, ImageId};
 
+use super::variables::Variables;
 use super::{
     Config, ImageConfig, change, clean_path, glob, merge, names, signal, when, words as line,
 };
@@ -49,7 +50,11 @@ pub fn words(text: &str) {
     // Errors are right answers here: what is looked for is a panic or no end.
     drop(change::apply(&mut config, &[text.to_owned()]));
     drop(line::split(text));
-    drop(line::expand(text, &["A=b".to_owned()]));
+    drop(line::expand(
+        text,
+        &Variables::new(["A=b".to_owned()]),
+        1 << 20,
+    ));
     let clean = clean_path(text);
     assert_eq!(clean_path(&clean), clean, "a clean path is clean");
     assert!(

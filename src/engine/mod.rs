@@ -6,6 +6,7 @@
 //! containers, container, names    the set, one document, and what they are called
 //! start, stop, exec, logs         a container's life
 //! merge, change, config           how it runs: what it inherits, what -c changes, the file itself
+//! variables, words                environments, and the words of a Dockerfile's line
 //! place, host_files               what its root needs before it starts
 //! mounts, unmount, roots, mount_table      images as directories; one superblock a tree; what the kernel has mounted
 //! diff                            what was changed
@@ -47,6 +48,7 @@ mod signal;
 mod start;
 mod stop;
 mod unmount;
+mod variables;
 pub mod when;
 mod words;
 

@@ -1,6 +1,8 @@
 //! Words of a Dockerfile's line: quoting, variables, paths. Pure.
 
 use super::error::{Error, Result};
+use super::variables::Variables;
+use crate::transfer::CONFIG_BYTES_MAX;
 
 /// Splits at blanks outside of quotes. Quotes stay in the word; [`expand`] takes them off.
 pub(crate) fn split(line: &str) -> Result<Vec<String>> {
@@ -42,8 +44,9 @@ pub(crate) fn split(line: &str) -> Result<Vec<String>> {
 }
 
 /// Takes quotes and escapes off and replaces `$NAME`, `${NAME}`, `${NAME:-word}` and `${NAME:+word}` from `env`.
-pub(crate) fn expand(word: &str, env: &[String]) -> Result<String> {
-    let mut out = String::with_capacity(word.len());
+/// What becomes longer than `bytes_max` is refused before it does.
+pub(crate) fn expand(word: &str, env: &Variables, bytes_max: usize) -> Result<String> {
+    let mut out = String::new();
     let mut quote: Option<char> = None;
     let mut rest = word;
     while let Some(c) = rest.chars().next() {
@@ -61,20 +64,27 @@ pub(crate) fn expand(word: &str, env: &[String]) -> Result<String> {
                 }
             }
             ('$', None | Some('"')) => {
-                let (value, after) = variable(rest, env)?;
+                let (value, after) = variable(rest, env, bytes_max)?;
+                if value.len() > bytes_max.saturating_sub(out.len()) {
+                    return Err(too_long());
+                }
                 out.push_str(&value);
                 rest = after;
             }
             (c, _) => out.push(c),
         }
     }
+    if out.len() > bytes_max {
+        return Err(too_long());
+    }
     Ok(out)
 }
 
-fn look_up<'a>(name: &str, env: &'a [String]) -> Option<&'a str> {
-    env.iter()
-        .rev()
-        .find_map(|entry| entry.strip_prefix(name)?.strip_prefix('='))
+/// Variables of variables double with each line: somewhere it must end.
+pub(crate) fn too_long() -> Error {
+    Error::invalid(format!(
+        "the changes make more than {CONFIG_BYTES_MAX} bytes, the most that an image's configuration may have: use fewer or shorter ones"
+    ))
 }
 
 fn is_name(c: char) -> bool {
@@ -82,14 +92,14 @@ fn is_name(c: char) -> bool {
 }
 
 /// Reads what follows a dollar sign; returns the value and what is left.
-fn variable<'a>(rest: &'a str, env: &[String]) -> Result<(String, &'a str)> {
+fn variable<'a>(rest: &'a str, env: &Variables, bytes_max: usize) -> Result<(String, &'a str)> {
     let Some(braced) = rest.strip_prefix('{') else {
         let end = rest.find(|c| !is_name(c)).unwrap_or(rest.len());
         let (name, after) = rest.split_at(end);
         if name.is_empty() {
             return Ok(("$".to_owned(), after));
         }
-        return Ok((look_up(name, env).unwrap_or_default().to_owned(), after));
+        return Ok((env.value(name).unwrap_or_default().to_owned(), after));
     };
     let bad = || {
         Error::invalid(format!(
@@ -99,12 +109,13 @@ fn variable<'a>(rest: &'a str, env: &[String]) -> Result<(String, &'a str)> {
     let (inner, after) = braced.split_once('}').ok_or_else(bad)?;
     let end = inner.find(|c| !is_name(c)).unwrap_or(inner.len());
     let (name, modifier) = inner.split_at(end);
-    let value = look_up(name, env);
+    let value = env.value(name);
+    let word = |word| expand(word, env, bytes_max);
     let set = value.filter(|v| !v.is_empty());
     let text = match (modifier.get(..2), modifier.get(2..)) {
         _ if modifier.is_empty() && !name.is_empty() => value.unwrap_or_default().to_owned(),
-        (Some(":-"), Some(word)) => set.map_or_else(|| expand(word, env), |v| Ok(v.to_owned()))?,
-        (Some(":+"), Some(word)) => set.map_or_else(|| Ok(String::new()), |_| expand(word, env))?,
+        (Some(":-"), Some(other)) => set.map_or_else(|| word(other), |v| Ok(v.to_owned()))?,
+        (Some(":+"), Some(other)) => set.map_or_else(|| Ok(String::new()), |_| word(other))?,
         _ => {
             return Err(Error::invalid(format!(
                 "failed to process \"${{{inner}}}\": unsupported modifier"
@@ -138,22 +149,36 @@ mod tests {
     fn quotes_hold_blanks_together_and_come_off_later() {
         let words = split(r#"a="b c" 'd e'\ f"#).unwrap();
         assert_eq!(words, [r#"a="b c""#, r"'d e'\ f"]);
-        let plain: Vec<String> = words.iter().map(|w| expand(w, &[]).unwrap()).collect();
+        let plain: Vec<String> = words
+            .iter()
+            .map(|w| expand(w, &Variables::default(), 99).unwrap())
+            .collect();
         assert_eq!(plain, ["a=b c", "d e f"]);
         assert!(split("a 'b").is_err());
     }
 
     #[test]
     fn variables_expand_outside_of_single_quotes() {
-        let env = ["A=1".to_owned(), "E=".to_owned()];
+        let env = Variables::new(["A=1".to_owned(), "E=".to_owned()]);
         let all = expand(
             r#"$A ${A}x "$A" '$A' \$A ${N:-d} ${E:-e} ${A:+y} ${N:+z} $N$"#,
             &env,
+            99,
         )
         .unwrap();
         assert_eq!(all, "1 1x 1 $A $A d e y  $");
-        assert!(expand("${A", &env).is_err());
-        assert!(expand("${A%x}", &env).is_err());
+        assert!(expand("${A", &env, 99).is_err());
+        assert!(expand("${A%x}", &env, 99).is_err());
+    }
+
+    #[test]
+    fn what_gets_too_long_is_refused() {
+        let env = Variables::new(["A=123".to_owned()]);
+        assert_eq!(expand("$A${A:+45}", &env, 5).unwrap(), "12345");
+        for word in ["$A$A", "123456", "${N:-123456}", "${A:+$A$A}"] {
+            let error = expand(word, &env, 5).unwrap_err().to_string();
+            assert!(error.contains("4194304 bytes"), "{word}: {error}");
+        }
     }
 
     #[test]

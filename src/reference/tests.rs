@@ -26,6 +26,12 @@ fn names_have_a_complete_and_a_familiar_form() {
         ("library/debian", "docker.io/library/debian", "debian"),
         ("library/a/b", "docker.io/library/a/b", "library/a/b"),
         ("foo/bar", "docker.io/foo/bar", "foo/bar"),
+        ("docker.io/a.b/c", "docker.io/a.b/c", "docker.io/a.b/c"),
+        (
+            "docker.io/localhost/c",
+            "docker.io/localhost/c",
+            "docker.io/localhost/c",
+        ),
         ("localhost/bar", "localhost/bar", "localhost/bar"),
         (
             "localhost:5000/bar:x",

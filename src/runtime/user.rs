@@ -1,6 +1,7 @@
 //! Who a process runs as: docker's `--user` by the container's own `/etc/passwd` and `/etc/group`.
 //! Never asks the host's user database and never fails because a line of those files is odd; odd lines do not exist.
 
+use std::collections::HashMap;
 use std::io;
 use std::path::Path;
 
@@ -8,6 +9,9 @@ use super::rootfs::RootFs;
 
 /// Largest passwd or group file that is looked at: tens of thousands of users.
 const DATABASE_BYTES_MAX: usize = 4 << 20;
+
+/// Groups of one process: what Linux takes (NGROUPS_MAX).
+const GROUPS_MAX: usize = 65_536;
 
 /// The largest id that docker takes for a number.
 const ID_MAX: u32 = i32::MAX.unsigned_abs();
@@ -37,6 +41,15 @@ pub enum UserError {
     /// A number that is no id.
     #[error("uids and gids must be in range 0-2147483647")]
     OutOfRange,
+    /// The file is larger than what is looked at (CVE-2026-47262).
+    #[error("{file} of the container is larger than {DATABASE_BYTES_MAX} bytes: make it shorter")]
+    TooLarge {
+        /// Which file.
+        file: &'static str,
+    },
+    /// More groups than a process can have.
+    #[error("user {0:?} is in more than {GROUPS_MAX} groups, which no process can be")]
+    TooManyGroups(String),
     /// The file is there and cannot be read.
     #[error("{file} of the container: {source}")]
     Io {
@@ -60,9 +73,15 @@ pub fn resolve(
         None => (user, None),
     };
     let found = find_user(&passwd, user)?;
+    // The file is gone through once, however many groups are asked for.
+    let named = if primary.is_some() || !extra_groups.is_empty() {
+        by_name(&group)
+    } else {
+        HashMap::new()
+    };
     let mut groups = Vec::new();
     let gid = match primary.filter(|name| !name.is_empty()) {
-        Some(name) => find_group(&group, name)?,
+        Some(name) => find_group(&named, name)?,
         None => {
             if let Some(name) = &found.name {
                 groups = member_of(&group, name);
@@ -71,12 +90,15 @@ pub fn resolve(
         }
     };
     for name in extra_groups {
-        groups.push(find_group(&group, name)?);
+        groups.push(find_group(&named, name)?);
     }
     groups.retain(|other| *other != gid);
     groups.insert(0, gid);
     let mut seen = std::collections::HashSet::new();
     groups.retain(|group| seen.insert(*group));
+    if groups.len() > GROUPS_MAX {
+        return Err(UserError::TooManyGroups(user.to_owned()));
+    }
     Ok(Identity {
         uid: found.uid,
         gid,
@@ -114,13 +136,18 @@ fn find_user(passwd: &str, wanted: &str) -> Result<User, UserError> {
     }
 }
 
-fn find_group(group: &str, wanted: &str) -> Result<u32, UserError> {
-    let named = group
-        .lines()
-        .filter_map(group_line)
-        .find(|line| line.name == wanted);
-    match (named, number(wanted)) {
-        (Some(line), _) => Ok(line.gid),
+/// The groups of the file; the first line of a name counts.
+fn by_name(group: &str) -> HashMap<&str, u32> {
+    let mut named = HashMap::new();
+    for line in group.lines().filter_map(group_line) {
+        named.entry(line.name).or_insert(line.gid);
+    }
+    named
+}
+
+fn find_group(named: &HashMap<&str, u32>, wanted: &str) -> Result<u32, UserError> {
+    match (named.get(wanted), number(wanted)) {
+        (Some(gid), _) => Ok(*gid),
         (None, Ok(gid)) => Ok(gid),
         (None, Err(Number::OutOfRange)) => Err(UserError::OutOfRange),
         (None, Err(Number::NotOne)) => Err(UserError::NoGroup(wanted.to_owned())),
@@ -191,6 +218,9 @@ fn database(root: &impl RootFs, file: &'static str) -> Result<String, UserError>
         Ok(content) => Ok(String::from_utf8_lossy(&content).into_owned()),
         // An image need not have one, and what is no file has no lines.
         Err(error) if is_absent(&error) => Ok(String::new()),
+        Err(error) if error.kind() == io::ErrorKind::FileTooLarge => {
+            Err(UserError::TooLarge { file })
+        }
         Err(source) => Err(UserError::Io { file, source }),
     }
 }
@@ -208,7 +238,7 @@ fn is_absent(error: &io::Error) -> bool {
 mod tests {
     #![expect(clippy::unwrap_used, reason = "tests")]
     use super::*;
-    use crate::runtime::rootfs::Stat;
+    use crate::runtime::rootfs::{InRoot, Stat};
 
     struct Files(&'static str, &'static str);
 
@@ -299,6 +329,54 @@ mod tests {
             text("huge"),
             "unable to find user huge: no matching entries in passwd file"
         );
+    }
+
+    /// A root on disk, as `InRoot` reads it.
+    fn on_disk(passwd: &[u8], group: &[u8]) -> (tempfile::TempDir, InRoot<std::fs::File>) {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("etc")).unwrap();
+        std::fs::write(dir.path().join("etc/passwd"), passwd).unwrap();
+        std::fs::write(dir.path().join("etc/group"), group).unwrap();
+        let root = InRoot::new(std::fs::File::open(dir.path()).unwrap());
+        (dir, root)
+    }
+
+    /// containerd read all of them into memory, however large an image had made them.
+    #[test]
+    fn cve_2026_47262_a_huge_passwd_or_group_file_is_not_read() {
+        for file in ["/etc/passwd", "/etc/group"] {
+            let (dir, root) = on_disk(b"web:x:33:34::/:\n", b"web:x:34:\n");
+            assert_eq!(resolve(&root, "web:web", &[]).unwrap().gid, 34);
+            // No memory and no patience would be enough for all of it.
+            let path = dir.path().join(file.trim_start_matches('/'));
+            let huge = std::fs::OpenOptions::new().append(true).open(path).unwrap();
+            huge.set_len(1 << 43).unwrap();
+            let start = std::time::Instant::now();
+            let error = resolve(&root, "web:web", &[]).unwrap_err().to_string();
+            let wanted =
+                format!("{file} of the container is larger than 4194304 bytes: make it shorter");
+            assert_eq!(error, wanted);
+            assert!(start.elapsed().as_secs() < 20, "{:?}", start.elapsed());
+        }
+    }
+
+    #[test]
+    fn many_groups_of_a_large_file_are_no_more_work_each() {
+        let lines: String = (0..200_000).map(|n| format!("g{n}:x:{n}:\n")).collect();
+        let (_dir, root) = on_disk(b"", lines.as_bytes());
+        let wanted: Vec<String> = (0..60_000).map(|n| format!("g{}", 199_999 - n)).collect();
+        let start = std::time::Instant::now();
+        assert_eq!(resolve(&root, "0", &wanted).unwrap().groups.len(), 60_001);
+        assert!(start.elapsed().as_secs() < 20, "{:?}", start.elapsed());
+    }
+
+    #[test]
+    fn a_user_in_more_groups_than_a_process_can_have_is_refused() {
+        let lines: String = (0..70_000).map(|n| format!("g{n}:x:{n}:web\n")).collect();
+        let (_dir, root) = on_disk(b"web:x:33:34::/:\n", lines.as_bytes());
+        let error = resolve(&root, "web", &[]).unwrap_err().to_string();
+        assert!(error.contains("more than 65536 groups"), "{error}");
+        assert_eq!(resolve(&root, "web:g5", &[]).unwrap().groups, [5]);
     }
 
     #[test]

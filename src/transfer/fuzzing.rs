@@ -1,5 +1,7 @@
 //! Doors for tests/fuzz: the documents of images and layouts.
 
+use std::collections::HashMap;
+
 use nacre_store::Digest;
 
 use super::image_config::ImageConfig;
@@ -15,10 +17,8 @@ pub fn image(bytes: &[u8]) -> Option<usize> {
 
 /// Finds the images of a layout whose index is `index` and whose other documents are `documents`, by their digests.
 pub fn layout(index: &[u8], documents: &[&[u8]]) -> usize {
-    let document = |digest: &Digest| {
-        let found = documents.iter().find(|bytes| Digest::of(bytes) == *digest);
-        Ok(found.map(|bytes| bytes.to_vec()))
-    };
+    let all: HashMap<Digest, &[u8]> = documents.iter().map(|d| (Digest::of(d), *d)).collect();
+    let document = |digest: &Digest| Ok(all.get(digest).map(|bytes| bytes.to_vec()));
     let Ok(found) = candidates(index, &document, None) else {
         return 0;
     };

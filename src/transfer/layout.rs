@@ -37,22 +37,32 @@ pub fn pull_oci_layout(
     let document = |digest: &Digest| read_blob(dir, digest, MANIFEST_BYTES_MAX as u64);
     let found = choose(dir, candidates(&index, &document, platform)?, wanted)?;
     let name = found.shown();
-    let config = read_blob(dir, &found.image.config.digest, CONFIG_BYTES_MAX)?
-        .ok_or_else(|| not_there(blob_path(dir, &found.image.config.digest)))?;
+    let config = read_blob(
+        dir,
+        &found.manifest.image.config.digest,
+        CONFIG_BYTES_MAX as u64,
+    )?
+    .ok_or_else(|| not_there(blob_path(dir, &found.manifest.image.config.digest)))?;
     let parsed = ImageConfig::parse(&name, &config)?;
     parsed.check_platform(&name, platform)?;
-    check_count(&name, &parsed.diffs, &found.image.layers)?;
+    check_count(&name, &parsed.diffs, &found.manifest.image.layers)?;
 
     let reference = found
         .reference()
         .or_else(|| named_after(dir, found.within.as_deref()));
-    let image = ImageId(found.image.config.digest);
+    let image = ImageId(found.manifest.image.config.digest);
     let before = match &reference {
         Some(reference) => store.resolve(&reference.to_string())?,
         None => store.image(&image)?.map(|known| known.id),
     };
-    let layers = unpack_all(store, dir, &found.image.layers, &parsed.diffs, progress)?;
-    let told = layers.iter().zip(&found.image.layers);
+    let layers = unpack_all(
+        store,
+        dir,
+        &found.manifest.image.layers,
+        &parsed.diffs,
+        progress,
+    )?;
+    let told = layers.iter().zip(&found.manifest.image.layers);
     let told = told
         .map(|((_, fetched), l)| {
             fetched.then_some(Step {
@@ -66,7 +76,7 @@ pub fn pull_oci_layout(
         .flat_map(|name| [name.clone(), name.with_digest(*found.named.digest())]);
     let new = NewImage {
         config,
-        manifest: Some(found.raw),
+        manifest: Some(found.manifest.raw.clone()),
         layers: layers.into_iter().map(|(unpacked, _)| unpacked).collect(),
         refs: refs
             .map(|name| RefUpdate {

@@ -1,16 +1,15 @@
 //! docker's and OCI's archives into the store. All images of an archive are checked before the first becomes visible.
 
 use std::io::Read;
+use std::rc::Rc;
 
-use nacre_store::{
-    DiffId, Digest, ImageId, ManifestId, NewImage, RawManifest, RefUpdate, Store, Unpacked,
-};
+use nacre_store::{DiffId, Digest, ImageId, ManifestId, NewImage, RefUpdate, Store, Unpacked};
 use serde::Deserialize;
 
 use super::error::{Error, Result};
 use super::image_config::ImageConfig;
 use super::incoming::{self, Incoming};
-use super::index::{Candidate, candidates};
+use super::index::{Candidate, Parsed, candidates};
 use super::progress::Progress;
 use super::pull::check_count;
 use crate::reference::Reference;
@@ -63,10 +62,10 @@ struct Item {
     layers: Option<Vec<String>>,
 }
 
-/// An image of the archive, found and complete.
-struct Ready {
-    config: Vec<u8>,
-    manifest: Option<RawManifest>,
+/// An image of the archive, found and complete. Its documents are the archive's own: thousands of images may share one.
+struct Ready<'a> {
+    config: &'a [u8],
+    manifest: Option<Rc<Parsed>>,
     named: Option<ManifestId>,
     layers: Vec<Unpacked>,
     names: Vec<Reference>,
@@ -111,12 +110,12 @@ pub fn load(
         .collect()
 }
 
-fn from_docker(
+fn from_docker<'a>(
     store: &Store,
-    incoming: &Incoming,
+    incoming: &'a Incoming,
     items: &[u8],
     mut layout: Vec<Candidate>,
-) -> Result<Vec<Ready>> {
+) -> Result<Vec<Ready<'a>>> {
     let items: Vec<Item> = serde_json::from_slice(items)
         .map_err(|error| Error::NotAnImage(format!("manifest.json: {error}")))?;
     if items.len() > IMAGES_MAX {
@@ -156,8 +155,8 @@ fn from_docker(
         let found = same.map(|index| layout.swap_remove(index));
         let named = found.as_ref().map(|found| found.named);
         ready.push(Ready {
-            config: config.to_vec(),
-            manifest: found.map(|found| found.raw),
+            config,
+            manifest: found.map(|found| found.manifest),
             named,
             layers,
             names,
@@ -168,8 +167,9 @@ fn from_docker(
 
 /// Whether a manifest of the layout speaks of just this configuration and these archives.
 fn is_manifest_of(candidate: &Candidate, config: &[u8], layers: &[Unpacked]) -> bool {
-    let named = candidate.image.layers.iter().map(|layer| &layer.digest);
-    candidate.image.config.digest == Digest::of(config)
+    let image = &candidate.manifest.image;
+    let named = image.layers.iter().map(|layer| &layer.digest);
+    image.config.digest == Digest::of(config)
         && named.eq(layers.iter().map(|layer| layer.archive.digest()))
 }
 
@@ -186,15 +186,16 @@ fn names(tags: Vec<String>) -> Result<Vec<Reference>> {
     tags.iter().map(parse).collect()
 }
 
-fn from_layout(store: &Store, incoming: &Incoming, found: Candidate) -> Result<Ready> {
+fn from_layout<'a>(store: &Store, incoming: &'a Incoming, found: Candidate) -> Result<Ready<'a>> {
     let name = found.shown();
-    let config = incoming.blob(&found.image.config.digest);
+    let image = &found.manifest.image;
+    let config = incoming.blob(&image.config.digest);
     let config = config
         .ok_or_else(|| Error::NotAnImage(format!("the configuration of {name} is not in it")))?;
     let parsed = ImageConfig::parse(&name, config)?;
     parsed.check_platform(&name, None)?;
-    check_count(&name, &parsed.diffs, &found.image.layers)?;
-    let layers = found.image.layers.iter().zip(&parsed.diffs);
+    check_count(&name, &parsed.diffs, &image.layers)?;
+    let layers = image.layers.iter().zip(&parsed.diffs);
     let take = |digest: &Digest, diff: &DiffId| {
         incoming.layer(store, &format!("blobs/sha256/{}", digest.hex()), diff)
     };
@@ -203,16 +204,16 @@ fn from_layout(store: &Store, incoming: &Incoming, found: Candidate) -> Result<R
         .collect::<Result<_>>()?;
     let names = found.reference().into_iter().collect();
     Ok(Ready {
-        config: config.to_vec(),
-        manifest: Some(found.raw),
+        config,
+        manifest: Some(found.manifest),
         named: Some(found.named),
         layers,
         names,
     })
 }
 
-fn publish(store: &Store, ready: Ready) -> Result<Loaded> {
-    let image = ImageId(Digest::of(&ready.config));
+fn publish(store: &Store, ready: Ready<'_>) -> Result<Loaded> {
+    let image = ImageId(Digest::of(ready.config));
     let mut replaced = Vec::new();
     let mut refs = Vec::new();
     for name in &ready.names {
@@ -232,8 +233,8 @@ fn publish(store: &Store, ready: Ready) -> Result<Loaded> {
         }
     }
     let new = NewImage {
-        config: ready.config,
-        manifest: ready.manifest,
+        config: ready.config.to_vec(),
+        manifest: ready.manifest.map(|found| found.raw.clone()),
         layers: ready.layers,
         refs,
         parent: None,

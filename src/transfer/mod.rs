@@ -50,8 +50,8 @@ pub use pull::{Pulled, pull};
 pub use push::{Pushed, push};
 pub use save::{ToSave, save};
 
-/// Bytes of an image's configuration; real ones have some tens of thousands.
-const CONFIG_BYTES_MAX: u64 = 4 << 20;
+/// Bytes of an image's configuration, fetched, loaded or made here; real ones have some tens of thousands.
+pub(crate) const CONFIG_BYTES_MAX: usize = 4 << 20;
 
 /// Takes in a root filesystem's tar, compressed or not, as the one layer of an image to be. Blocks.
 pub fn import_rootfs(store: &Store, archive: impl Read) -> Result<Unpacked> {

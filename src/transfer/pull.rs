@@ -90,7 +90,7 @@ pub async fn pull(
         None => {
             let wanted = &found.image.config;
             client
-                .small_blob(&reference, wanted, "image config", CONFIG_BYTES_MAX)
+                .small_blob(&reference, wanted, "image config", CONFIG_BYTES_MAX as u64)
                 .await?
         }
     };

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes the first inputs of each fuzz target, from which the corpus in the repository grew: seeds.py DIRECTORY"""
+"""Writes the inputs that each fuzz target starts from; tests/fuzz/corpus is what it wrote: seeds.py DIRECTORY"""
 
 import base64
 import gzip

@@ -94,6 +94,17 @@ fn the_cgroup_path_is_never_empty_nor_relative_nor_shared() {
 }
 
 #[test]
+fn very_many_variables_are_no_more_work_each() {
+    let mut process = spec().process;
+    process.env = (0..600_000)
+        .map(|n| format!("V{}=x", n % 400_000))
+        .collect();
+    let start = std::time::Instant::now();
+    assert_eq!(environment(&process, "box", &root()).len(), 400_000 + 3);
+    assert!(start.elapsed().as_secs() < 20, "{:?}", start.elapsed());
+}
+
+#[test]
 fn the_environment_has_dockers_variables_first_and_no_name_twice() {
     let path = format!("PATH={DEFAULT_PATH}");
     assert_eq!(

@@ -1,9 +1,7 @@
 //! Compressed archives, gzip and zstd: the same however they arrive, and never beyond the limits.
-#![no_main]
 
 use std::io::{self, Read};
 
-use libfuzzer_sys::fuzz_target;
 use nacre_store::archive::{Limits, Reader, inflate};
 
 const LAYER_BYTES_MAX: u64 = 1 << 20;
@@ -28,7 +26,8 @@ impl Read for Drip<'_> {
     }
 }
 
-fuzz_target!(|data: &[u8]| {
+/// Takes one input.
+pub fn run(data: &[u8]) {
     let whole = inflated(data, data.len() as u64);
     let dripped = inflated(Drip(data), data.len() as u64);
     match (whole, dripped) {
@@ -44,7 +43,7 @@ fuzz_target!(|data: &[u8]| {
     };
     let mut reader = Reader::new(tar, io::sink(), limits());
     while let Ok(Some(_)) = reader.next_entry() {}
-});
+}
 
 /// Inflates to the end; none where it is refused.
 fn inflated(archive: impl Read, bytes: u64) -> Option<Vec<u8>> {

@@ -1,12 +1,10 @@
 //! What registries and images say: manifests, indexes, configurations, layouts, challenges, passwd and group.
 //!
 //! The first byte chooses, so that one corpus serves all; parts of an input are separated by a line of `---`.
-#![no_main]
 
 use std::io;
 use std::path::Path;
 
-use libfuzzer_sys::fuzz_target;
 use nacre::fuzzing;
 use nacre::registry::{Descriptor, LAYERS_MAX, Manifest, Platform, media};
 use nacre::runtime::rootfs::{RootFs, Stat};
@@ -22,7 +20,8 @@ const TYPES: [&str; 6] = [
     "text/plain",
 ];
 
-fuzz_target!(|data: &[u8]| {
+/// Takes one input.
+pub fn run(data: &[u8]) {
     let Some((choice, rest)) = data.split_first() else {
         return;
     };
@@ -49,7 +48,7 @@ fuzz_target!(|data: &[u8]| {
         b'p' => platform(&String::from_utf8_lossy(rest)),
         _ => {}
     }
-});
+}
 
 fn parts(mut rest: &[u8]) -> Vec<&[u8]> {
     const BETWEEN: &[u8] = b"\n---\n";

@@ -1,10 +1,9 @@
 //! The API: heads, queries, headers, bodies, and the small words in them. A line of `---` ends a body.
-#![no_main]
 
-use libfuzzer_sys::fuzz_target;
 use nacre::fuzzing;
 
-fuzz_target!(|data: &[u8]| {
+/// Takes one input.
+pub fn run(data: &[u8]) {
     let Some((choice, rest)) = data.split_first() else {
         return;
     };
@@ -24,4 +23,4 @@ fuzz_target!(|data: &[u8]| {
         b'w' => fuzzing::words(&String::from_utf8_lossy(rest)),
         _ => {}
     }
-});
+}

@@ -1,11 +1,10 @@
 //! Image names: service and command line read them alike, and a name that is written out is read as itself.
-#![no_main]
 
-use libfuzzer_sys::fuzz_target;
 use nacre::reference::{IdOrReference, InvalidReference, Reference};
 use nacre_cli::fuzzing;
 
-fuzz_target!(|data: &[u8]| {
+/// Takes one input.
+pub fn run(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
     let ours = Reference::parse(&text);
     let theirs = fuzzing::reference(&text);
@@ -30,12 +29,16 @@ fuzz_target!(|data: &[u8]| {
             ),
             Some(theirs),
         ) => assert!(theirs.digest.is_some()),
+        // As docker does, the service takes all before the first colon for the name, an odd digest's algorithm too.
+        (Err(InvalidReference::Uppercase(name)), Some(theirs)) if name.contains('@') => {
+            assert!(theirs.digest.is_some());
+        }
         (Err(error), Some(_)) => panic!("only the service refuses {text:?}: {error}"),
     }
     if let Ok(IdOrReference::Id(digest)) = IdOrReference::parse(&text) {
         assert!(text.ends_with(&digest.hex()), "{text:?}");
     }
-});
+}
 
 fn round_trip(name: &Reference) {
     for shown in [name.to_string(), name.familiar()] {

@@ -1,0 +1,4 @@
+//! libFuzzer's door to the target of this name.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| nacre_fuzz::requests::run(data));
