@@ -51,7 +51,7 @@ pub use room::{Room, has_room};
 pub use store::{Options, Store};
 pub use tree::{DirEntry, DirList, Tree};
 pub use unpack::{Expected, Unpacked};
-pub use upper::{Override, Upper, UpperOp};
+pub use upper::{By, Override, Upper, UpperOp};
 
 /// Descriptions that the layers above keep here.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -284,6 +284,20 @@ fn takes_away(op: &UpperOp) -> bool {
     }
 }
 
+/// How a batch is written.
+#[derive(Default)]
+pub struct By<'a> {
+    /// What the writer knows of an inode's record (that there is none included), so that it need not be read again.
+    /// `None`: it does not know. It must be right: blobs and data files are kept or removed by it.
+    pub known: Option<Known<'a>>,
+    /// The batch may stay in our memory until [`Upper::hand_over`], or until another one is written that must not: a kill
+    /// may lose it meanwhile.
+    pub later: bool,
+}
+
+/// See [`By::known`].
+type Known<'a> = &'a dyn Fn(Ino) -> Option<Option<Arc<Inode>>>;
+
 /// What a batch does beside its own keys.
 #[derive(Default)]
 struct Effects {
@@ -331,6 +345,12 @@ impl Upper {
         Error::corrupt("inode of upper", format!("{} {}", self.0.id.0, ino.0))
     }
 
+    /// Whether it overrides nothing.
+    pub fn is_empty(&self) -> Result<bool> {
+        let all = self.0.id.0.to_be_bytes();
+        Ok(self.inner().db.scan(Family::Upper, &all)?.next()?.is_none())
+    }
+
     /// A directory's overrides, by name.
     pub fn dir(&self, dir: Ino) -> Result<Vec<(FileName, Override)>> {
         let scan = self
@@ -371,9 +391,15 @@ impl Upper {
         collect(scan, "orphan of upper", |key, _| key_ino(key))
     }
 
-    /// Writes a batch: all or nothing, in order, not synced; blobs that records begin or cease to name are counted.
-    /// On a full disk only what takes something away.
+    /// Writes a batch: all or nothing, in order, not synced; blobs that records begin or cease to name are counted, data
+    /// files that none names any more are removed. On a full disk only what takes something away.
     pub fn write(&self, batch: &[UpperOp]) -> Result<()> {
+        let nameless = self.write_by(batch, &By::default())?;
+        self.remove_data_files(&nameless)
+    }
+
+    /// The same as `by` says; returns the inodes whose data files are to be removed, by [`Upper::remove_data_files`].
+    pub fn write_by(&self, batch: &[UpperOp], by: &By<'_>) -> Result<Vec<Ino>> {
         if batch.iter().any(takes_away) {
             self.inner().room.to_shrink();
         } else if !batch.is_empty() {
@@ -389,12 +415,12 @@ impl Upper {
         for op in batch {
             match op {
                 UpperOp::SetInode(ino, inode) => {
-                    self.replace_content(*ino, Some(&inode.content), &mut effects)?;
+                    self.replace_content(*ino, Some(&inode.content), by, &mut effects)?;
                     let key = key(id, INODE, &ino.0.to_be_bytes());
                     out.put(Family::Upper, &key, &codec::encode_inode(inode))?;
                 }
                 UpperOp::DropInode(ino) => {
-                    self.replace_content(*ino, None, &mut effects)?;
+                    self.replace_content(*ino, None, by, &mut effects)?;
                     out.delete(Family::Upper, &key(id, INODE, &ino.0.to_be_bytes()))?;
                 }
                 UpperOp::SetEntry(dir, name, value) => {
@@ -425,16 +451,38 @@ impl Upper {
                 &effects.seq.to_be_bytes(),
             )?;
         }
-        self.commit(out, &effects)?;
+        self.commit(out, &effects, by)?;
         *highest = effects.seq;
+        Ok(effects.files.into_iter().map(|(ino, _)| ino).collect())
+    }
+
+    /// Removes data files that no record names any more.
+    pub fn remove_data_files(&self, inos: &[Ino]) -> Result<()> {
+        for ino in inos {
+            remove::remove_file_if_there(&self.data_path(*ino))?;
+        }
         Ok(())
     }
 
+    /// Hands what was written [`By::later`] to the host, which keeps it if we are killed.
+    pub fn hand_over(&self) -> Result<()> {
+        self.inner().db.hand_over()
+    }
+
     /// Notes what blobs and files it means that an inode gets another content, or none.
-    fn replace_content(&self, ino: Ino, to: Option<&Content>, effects: &mut Effects) -> Result<()> {
+    fn replace_content(
+        &self,
+        ino: Ino,
+        to: Option<&Content>,
+        by: &By<'_>,
+        effects: &mut Effects,
+    ) -> Result<()> {
         let before = match effects.contents.remove(&ino) {
             Some(content) => content,
-            None => self.inode(ino)?.map(|inode| inode.content),
+            None => match by.known.and_then(|known| known(ino)) {
+                Some(inode) => inode.map(|inode| inode.content.clone()),
+                None => self.inode(ino)?.map(|inode| inode.content),
+            },
         };
         if let Some(blob) = before.as_ref().and_then(blob_of) {
             *effects.blobs.entry(blob).or_default() -= 1;
@@ -452,11 +500,16 @@ impl Upper {
         Ok(())
     }
 
-    fn commit(&self, mut out: Batch<'_>, effects: &Effects) -> Result<()> {
+    fn commit(&self, mut out: Batch<'_>, effects: &Effects, by: &By<'_>) -> Result<()> {
         for (blob, delta) in effects.blobs.iter().filter(|(_, delta)| **delta != 0) {
             add_count(&mut out, blob, *delta)?;
         }
-        out.write(Durability::Logged)?;
+        let later = by.later && effects.files.is_empty();
+        out.write(if later {
+            Durability::Buffered
+        } else {
+            Durability::Logged
+        })?;
         failpoint::pass(Point::UpperWritten)?;
         let dropped: Vec<BlobId> = effects
             .blobs
@@ -470,9 +523,6 @@ impl Upper {
         if effects.files.iter().any(|(_, durably)| *durably) {
             // After power loss the old record may be back: its file must not be gone then.
             self.sync()?;
-        }
-        for (ino, _) in &effects.files {
-            remove::remove_file_if_there(&self.data_path(*ino))?;
         }
         Ok(())
     }

@@ -7,6 +7,7 @@
 //! convert   the protocol's numbers and our types
 //! ops       each operation: one call and an answer
 //! session   the connection: greeting, serving threads, what the kernel is told
+//! team      how many threads read, and how they wait
 //! ```
 //!
 //! * **Read-only**: nothing ever changes, so everything is cached without limit, and `open` and `opendir` are answered
@@ -18,6 +19,7 @@ mod convert;
 mod ops;
 mod reply;
 mod session;
+mod team;
 mod wire;
 
 use std::collections::HashMap;

@@ -12,12 +12,10 @@ use parking_lot::{Condvar, Mutex};
 
 use super::reply::{Reply, tell_entry, tell_inode};
 use super::wire::{self, Header, Op};
-use super::{Profile, Shell, WRITE_BYTES_MAX};
+use super::team::{Seat, THREADS, Team};
+use super::{Profile, Shell};
 use crate::errno::Errno;
 use crate::vfs::{Kernel, Vfs};
-
-/// One client is served best by one thread, two by two; more than that only compete (measured on two cores).
-const THREADS: usize = 2;
 
 /// What is changed is on disk after so many seconds, as with ext4's journal: `syncfs` never reaches a FUSE server.
 const COMMIT_EVERY: Duration = Duration::from_secs(5);
@@ -57,37 +55,6 @@ impl Ended {
     }
 }
 
-/// One request at a time, as the kernel hands it over.
-struct Requests {
-    device: Arc<OwnedFd>,
-    buf: Vec<u8>,
-}
-
-impl Requests {
-    fn new(device: Arc<OwnedFd>) -> Self {
-        // The kernel asks for room for the largest write and all that precedes it, on whole pages.
-        let write = usize::try_from(WRITE_BYTES_MAX).unwrap_or(0);
-        let bytes = write.saturating_add(wire::WRITE_HEADER_BYTES.next_multiple_of(4096));
-        Self {
-            device,
-            buf: vec![0; bytes],
-        }
-    }
-
-    /// Waits for the next one; `None` when the connection is gone.
-    fn next(&mut self) -> io::Result<Option<&[u8]>> {
-        loop {
-            match rustix::io::read(&self.device, self.buf.as_mut_slice()) {
-                Ok(len) => return Ok(Some(self.buf.get(..len).unwrap_or_default())),
-                Err(Errno::NODEV | Errno::CONNABORTED) => return Ok(None),
-                // A signal, or a request that was interrupted before it was read.
-                Err(Errno::INTR | Errno::NOENT | Errno::AGAIN) => {}
-                Err(errno) => return Err(errno.into()),
-            }
-        }
-    }
-}
-
 /// Serves one request. A panic is answered with EIO: the thread goes on, and nobody waits for ever.
 fn serve_one(
     device: BorrowedFd<'_>,
@@ -120,9 +87,8 @@ fn serve_one(
 }
 
 /// Answers the greeting.
-fn greet(shell: &Shell, requests: &mut Requests) -> io::Result<()> {
-    let device = requests.device.clone();
-    let Some(bytes) = requests.next()? else {
+fn greet(shell: &Shell, device: BorrowedFd<'_>, seat: &mut Seat) -> io::Result<()> {
+    let Some(bytes) = seat.next()? else {
         return Err(io::Error::other("the connection ended before it began"));
     };
     let greeting = wire::header(bytes)
@@ -132,7 +98,7 @@ fn greet(shell: &Shell, requests: &mut Requests) -> io::Result<()> {
     let Some((header, offer)) = greeting else {
         return Err(io::Error::other("the kernel did not greet"));
     };
-    let reply = Reply::new(device.as_fd(), header.unique);
+    let reply = Reply::new(device, header.unique);
     if offer.major != wire::MAJOR || offer.minor < MINOR_MIN {
         reply.error(Errno::PROTO);
         let text = format!("the kernel speaks FUSE {}.{}", offer.major, offer.minor);
@@ -150,24 +116,25 @@ impl Connection {
     pub(crate) fn start(vfs: Arc<Vfs>, profile: Profile, device: OwnedFd) -> io::Result<Self> {
         let device = Arc::new(device);
         let shell = Arc::new(Shell::new(vfs.clone(), profile, device.clone()));
-        let mut requests = Requests::new(device.clone());
-        greet(&shell, &mut requests)?;
-        vfs.set_kernel(Some(Box::new(Told(device.clone()))));
+        let team = Arc::new(Team::new(device.clone())?);
+        let mut first = Seat::new(team.clone());
+        greet(&shell, device.as_fd(), &mut first)?;
+        vfs.set_kernel(Some(Box::new(Told(device))));
         let ended = Arc::new(Ended::default());
         let connection = Self {
             ended: ended.clone(),
         };
         let mut others = Vec::new();
         for _ in 1..THREADS {
-            let (shell, requests) = (shell.clone(), Requests::new(device.clone()));
+            let (shell, seat) = (shell.clone(), Seat::new(team.clone()));
             let thread = thread::Builder::new().name("nacre-fuse".into());
-            others.push(thread.spawn(move || work(&shell, requests))?);
+            others.push(thread.spawn(move || work(&shell, seat, false))?);
         }
         let served = vfs.clone();
         thread::Builder::new()
             .name("nacre-fuse".into())
             .spawn(move || {
-                work(&shell, requests);
+                work(&shell, first, true);
                 for other in others {
                     // It catches what panics in a request, and there is nothing else in it that could.
                     other.join().ok();
@@ -204,19 +171,15 @@ impl Connection {
 }
 
 /// Serves until the connection is gone.
-fn work(shell: &Shell, mut requests: Requests) {
-    let device = requests.device.clone();
-    loop {
-        match requests.next() {
-            Ok(Some(bytes)) => serve_one(device.as_fd(), bytes, |header, op, reply| {
-                shell.serve(header, op, reply);
-            }),
-            Ok(None) => return,
-            Err(error) => {
-                return tracing::warn!(%error, "a FUSE connection ended with an error");
+fn work(shell: &Shell, seat: Seat, reads: bool) {
+    seat.work(reads, |team, bytes| {
+        serve_one(team.device(), bytes, |header, op, reply| {
+            if op.is_slow() {
+                team.is_slow();
             }
-        }
-    }
+            shell.serve(header, op, reply);
+        });
+    });
 }
 
 /// The kernel of this connection. Any error means that the connection is gone, and its caches with it.

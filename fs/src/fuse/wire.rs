@@ -231,6 +231,16 @@ pub(super) struct Init {
     pub(super) flags: u64,
 }
 
+impl Op<'_> {
+    /// Whether it waits for a disk or moves many bytes by its nature.
+    pub(super) fn is_slow(&self) -> bool {
+        matches!(
+            self,
+            Self::Fsync | Self::Fallocate { .. } | Self::CopyFileRange(_) | Self::CopyFileRange64(_)
+        )
+    }
+}
+
 /// The bytes that are left of a request.
 struct Reader<'a>(&'a [u8]);
 

@@ -142,27 +142,28 @@ pub struct Attr {
 impl Vfs {
     /// The tree as it is in the store.
     pub fn read_only(store: Store, tree: Tree) -> Self {
-        Self::new(store, tree, None, 0)
+        Self::new(store, tree, None, 0, true)
     }
 
     /// An upper's tree. Orphans that its last connection left behind are reclaimed.
     pub fn writable(upper: Upper) -> Result<Self> {
         let seq = upper.last_seq().map_err(|e| of_store(&e))?;
         let (store, base) = (upper.store().clone(), upper.base().clone());
-        let vfs = Self::new(store, base, Some(upper.clone()), seq);
+        let from_empty = upper.is_empty().map_err(|e| of_store(&e))?;
+        let vfs = Self::new(store, base, Some(upper.clone()), seq, from_empty);
         for ino in upper.orphans().map_err(|e| of_store(&e))? {
             vfs.end_orphan(ino)?;
         }
         Ok(vfs)
     }
 
-    fn new(store: Store, base: Tree, upper: Option<Upper>, seq: u64) -> Self {
+    fn new(store: Store, base: Tree, upper: Option<Upper>, seq: u64, from_empty: bool) -> Self {
         let room = Room::new(store.clone());
         Self {
             data: Data::new(store.clone(), upper.clone()),
             store,
             base,
-            overrides: Overrides::new(),
+            overrides: Overrides::new(from_empty),
             held: Held::new(upper.is_some()),
             room,
             writing: (0..WRITING_LOCKS).map(|_| Mutex::new(())).collect(),

@@ -1,5 +1,8 @@
 //! The upper's overrides in memory, bounded, written through. Never holds anything that the store has not.
 //!
+//! A new upper has none, so as long as nothing had to be dropped all of them are here, and what is not here is not overridden:
+//! most programs change little, and what they only read never asks the store for an override.
+//!
 //! Locks: `inodes` and `dirs` are leaves; neither is held while the other is taken or the store is read.
 
 use std::collections::BTreeMap;
@@ -27,23 +30,31 @@ pub(crate) struct Overrides {
     dirs: Mutex<Recent<Ino, Names>>,
     /// Batches applied so far: what was read from the store is kept only if none came in between.
     applied: AtomicU64,
+    /// The upper was empty when this began.
+    from_empty: bool,
 }
 
 impl Overrides {
-    /// Starts with nothing: everything is read when it is asked for.
-    pub(crate) fn new() -> Self {
+    /// Starts with nothing: everything is read when it is asked for, unless there was nothing (`from_empty`).
+    pub(crate) fn new(from_empty: bool) -> Self {
         Self {
             inodes: Mutex::new(Recent::new(INODES_MAX)),
             dirs: Mutex::new(Recent::new(NAMES_MAX)),
             applied: AtomicU64::new(0),
+            from_empty,
         }
     }
 
     /// Returns an inode's override.
     pub(crate) fn inode(&self, upper: &Upper, ino: Ino) -> Result<Option<Arc<Inode>>> {
-        if let Some(known) = self.inodes.lock().get(&ino) {
+        let mut inodes = self.inodes.lock();
+        if let Some(known) = inodes.get(&ino) {
             return Ok(known.clone());
         }
+        if self.from_empty && inodes.is_whole() {
+            return Ok(None);
+        }
+        drop(inodes);
         let before = self.applied.load(Ordering::Acquire);
         let read = upper.inode(ino).map_err(|e| of_store(&e))?.map(Arc::new);
         let mut inodes = self.inodes.lock();
@@ -55,9 +66,14 @@ impl Overrides {
 
     /// Returns a directory's overrides.
     pub(crate) fn dir(&self, upper: &Upper, dir: Ino) -> Result<Names> {
-        if let Some(known) = self.dirs.lock().get(&dir) {
+        let mut dirs = self.dirs.lock();
+        if let Some(known) = dirs.get(&dir) {
             return Ok(known.clone());
         }
+        if self.from_empty && dirs.is_whole() {
+            return Ok(Names::default());
+        }
+        drop(dirs);
         let before = self.applied.load(Ordering::Acquire);
         let read = upper.dir(dir).map_err(|e| of_store(&e))?;
         let read: Names = Arc::new(read.into_iter().collect());
@@ -88,10 +104,13 @@ impl Overrides {
         }
     }
 
-    /// A directory that is not in memory is left so: it is read as a whole when it is asked for.
+    /// A directory that is not in memory is left so, unless all are: it is read as a whole when it is asked for.
     fn set_entry(&self, dir: Ino, name: FileName, entry: Override) {
         let mut dirs = self.dirs.lock();
         let Some(names) = dirs.get(&dir) else {
+            if self.from_empty && dirs.is_whole() {
+                dirs.insert(dir, Arc::new(BTreeMap::from([(name, entry)])), 2);
+            }
             return;
         };
         let added = Arc::make_mut(names).insert(name, entry).is_none();

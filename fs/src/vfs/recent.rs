@@ -10,6 +10,7 @@ pub(crate) struct Recent<K, V> {
     old: HashMap<K, (V, usize)>,
     young_weight: usize,
     weight_max: usize,
+    is_whole: bool,
 }
 
 impl<K: Eq + Hash + Clone, V> Recent<K, V> {
@@ -20,6 +21,7 @@ impl<K: Eq + Hash + Clone, V> Recent<K, V> {
             old: HashMap::new(),
             young_weight: 0,
             weight_max,
+            is_whole: true,
         }
     }
 
@@ -36,11 +38,17 @@ impl<K: Eq + Hash + Clone, V> Recent<K, V> {
     pub(crate) fn insert(&mut self, key: K, value: V, weight: usize) {
         self.remove(&key);
         if self.young_weight.saturating_add(weight) > self.weight_max / 2 {
-            self.old = std::mem::take(&mut self.young);
+            let dropped = std::mem::replace(&mut self.old, std::mem::take(&mut self.young));
+            self.is_whole &= dropped.is_empty();
             self.young_weight = 0;
         }
         self.young_weight = self.young_weight.saturating_add(weight);
         self.young.insert(key, (value, weight));
+    }
+
+    /// Whether it holds all that was ever put in and not taken out.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.is_whole
     }
 
     /// Takes a value out.
@@ -100,6 +108,18 @@ mod tests {
         assert_eq!(map.get(&1), Some(&mut 'a'));
         assert_eq!(map.remove(&2), Some('b'));
         assert_eq!(map.get(&2), None);
+    }
+
+    #[test]
+    fn is_whole_until_something_is_dropped() {
+        let mut map = Recent::new(10);
+        for key in 0..10 {
+            map.insert(key, key, 1);
+        }
+        assert!(map.is_whole());
+        map.insert(10, 10, 1);
+        assert!(!map.is_whole());
+        assert_eq!(map.get(&0), None);
     }
 
     #[test]
