@@ -12,6 +12,7 @@ use nacre_store::{Ino, Time, Upper};
 use parking_lot::Mutex;
 use rustix::fs::{FallocateFlags, Timespec, Timestamps};
 
+use super::ready::Ready;
 use crate::errno::{Errno, Result, of_host, of_store};
 use crate::union::setattr::SetTime;
 use crate::vfs::Recent;
@@ -23,6 +24,7 @@ const OPEN_MAX: usize = 512;
 pub(crate) struct DataFiles {
     upper: Upper,
     open: Mutex<Recent<Ino, Arc<File>>>,
+    ready: Ready,
     /// Directories that data files were made in and that were not synced since.
     changed_dirs: Mutex<BTreeSet<PathBuf>>,
     /// Files whose record names chunks that may not be on disk yet.
@@ -45,6 +47,7 @@ impl DataFiles {
         Self {
             upper,
             open: Mutex::new(Recent::new(OPEN_MAX)),
+            ready: Ready::default(),
             changed_dirs: Mutex::new(BTreeSet::new()),
             fresh: Mutex::new(HashSet::new()),
         }
@@ -64,12 +67,15 @@ impl DataFiles {
             }
             Err(error) => return Err(of_store(&error)),
         };
-        Ok(self.keep(ino, file))
+        Ok(self.keep(ino, Arc::new(file)))
     }
 
     /// Makes an inode's data file, empty whatever a crash may have left under its name.
     pub(crate) fn create(&self, ino: Ino) -> Result<Arc<File>> {
-        let file = self.upper.data_file(ino, true).map_err(|e| of_store(&e))?;
+        let file = match self.ready.file(ino) {
+            Some(file) => file,
+            None => Arc::new(self.upper.data_file(ino, true).map_err(|e| of_store(&e))?),
+        };
         if let Some(dir) = self.upper.data_path(ino).parent() {
             let mut changed = self.changed_dirs.lock();
             if !changed.contains(dir) {
@@ -79,8 +85,27 @@ impl DataFiles {
         Ok(self.keep(ino, file))
     }
 
-    fn keep(&self, ino: Ino, file: File) -> Arc<File> {
-        let file = Arc::new(file);
+    /// A fresh number whose data file is made already, if there is one, and whether more should be made.
+    pub(crate) fn ready_ino(&self) -> (Option<Ino>, bool) {
+        self.ready.take()
+    }
+
+    /// A number of [`DataFiles::ready_ino`] that no file got.
+    pub(crate) fn unused_ino(&self, ino: Ino) {
+        self.ready.give_back(ino);
+    }
+
+    /// Makes data files that are wanted soon.
+    pub(crate) fn make_ready(&self) -> Result<()> {
+        self.ready.refill(&self.upper)
+    }
+
+    /// Removes those that were made and not wanted.
+    pub(crate) fn clear_ready(&self) -> Result<()> {
+        self.ready.clear(&self.upper)
+    }
+
+    fn keep(&self, ino: Ino, file: Arc<File>) -> Arc<File> {
         self.open.lock().insert(ino, file.clone(), 1);
         file
     }

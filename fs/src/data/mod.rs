@@ -3,12 +3,14 @@
 //! ```text
 //! blobs   the store's blobs, held open
 //! files   the upper's data files, held open
+//! ready   some more, made before they are needed
 //! steps   what a plan wants done to a data file before its batch is written
 //! seek    where data and holes are
 //! ```
 
 mod blobs;
 mod files;
+mod ready;
 mod seek;
 mod steps;
 
@@ -19,7 +21,7 @@ use nacre_store::{Blob, Content, Ino, Inode, Store, Upper};
 use rustix::buffer::spare_capacity;
 
 use self::blobs::Blobs;
-use self::files::DataFiles;
+pub(crate) use self::files::DataFiles;
 pub use self::seek::Whence;
 use crate::errno::{Errno, Result, of_host};
 use crate::union::content::{Source, pieces};

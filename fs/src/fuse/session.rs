@@ -11,8 +11,8 @@ use nacre_store::{FileName, Ino};
 use parking_lot::{Condvar, Mutex};
 
 use super::reply::{Reply, tell_entry, tell_inode};
-use super::wire::{self, Header, Op};
 use super::team::{Seat, THREADS, Team};
+use super::wire::{self, Header, Op};
 use super::{Profile, Shell};
 use crate::errno::Errno;
 use crate::vfs::{Kernel, Vfs};
@@ -116,7 +116,8 @@ impl Connection {
     pub(crate) fn start(vfs: Arc<Vfs>, profile: Profile, device: OwnedFd) -> io::Result<Self> {
         let device = Arc::new(device);
         let shell = Arc::new(Shell::new(vfs.clone(), profile, device.clone()));
-        let team = Arc::new(Team::new(device.clone())?);
+        let idle = vfs.clone();
+        let team = Arc::new(Team::new(device.clone(), move || idle.hand_over())?);
         let mut first = Seat::new(team.clone());
         greet(&shell, device.as_fd(), &mut first)?;
         vfs.set_kernel(Some(Box::new(Told(device))));
@@ -140,21 +141,18 @@ impl Connection {
                     other.join().ok();
                 }
                 // The last mount is gone.
+                served.set_chores(false);
+                served.set_handed_later(false);
                 shell.end();
                 served.set_kernel(None);
                 ended.set();
             })?;
         if vfs.is_writable() {
-            let ended = connection.ended.clone();
+            vfs.set_handed_later(true);
+            vfs.set_chores(true);
             thread::Builder::new()
                 .name("nacre-commit".into())
-                .spawn(move || {
-                    while !ended.wait(COMMIT_EVERY) {
-                        if let Err(errno) = vfs.sync_if_dirty() {
-                            tracing::error!(%errno, "cannot make an upper durable, trying again");
-                        }
-                    }
-                })?;
+                .spawn(move || commit(&vfs))?;
         }
         Ok(connection)
     }
@@ -167,6 +165,19 @@ impl Connection {
     /// Waits for its end; returns whether it came.
     pub(crate) fn wait(&self, time: Duration) -> bool {
         self.ended.wait(time)
+    }
+}
+
+/// Makes changes durable on a timer, and ends what the kernel forgot meanwhile, until the connection is gone.
+fn commit(vfs: &Vfs) {
+    let mut last = Instant::now();
+    while vfs.do_chores(COMMIT_EVERY.saturating_sub(last.elapsed())) {
+        if last.elapsed() >= COMMIT_EVERY {
+            last = Instant::now();
+            if let Err(errno) = vfs.sync_if_dirty() {
+                tracing::error!(%errno, "cannot make an upper durable, trying again");
+            }
+        }
     }
 }
 

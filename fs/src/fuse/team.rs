@@ -45,6 +45,8 @@ const TICKS_IDLE: u32 = 3;
 /// Who of a connection's threads does what.
 pub(super) struct Team {
     device: Arc<OwnedFd>,
+    /// Called when nothing is to be done, before a reader sleeps, and when all are busy for long.
+    idle: Box<dyn Fn() + Send + Sync>,
     /// Whether a moment of looking can be spared: with one processor it would be the client's.
     patient: bool,
     state: Mutex<State>,
@@ -82,10 +84,14 @@ enum Watch {
 
 impl Team {
     /// A team without members. `device` is read without blocking from now on.
-    pub(super) fn new(device: Arc<OwnedFd>) -> io::Result<Self> {
+    pub(super) fn new(
+        device: Arc<OwnedFd>,
+        idle: impl Fn() + Send + Sync + 'static,
+    ) -> io::Result<Self> {
         fcntl_setfl(&device, fcntl_getfl(&device)? | OFlags::NONBLOCK)?;
         Ok(Self {
             device,
+            idle: Box::new(idle),
             patient: thread::available_parallelism().is_ok_and(|cpus| cpus.get() > 1),
             state: Mutex::new(State::default()),
             changed: Condvar::new(),
@@ -108,7 +114,9 @@ impl Team {
     /// Leaves the readers if another one of them waits for requests too.
     fn leave(&self) -> bool {
         let mut state = self.state.lock();
-        let waiting = state.readers.saturating_sub(self.serving.load(Ordering::Relaxed));
+        let waiting = state
+            .readers
+            .saturating_sub(self.serving.load(Ordering::Relaxed));
         if waiting < 2 {
             return false;
         }
@@ -148,6 +156,7 @@ impl Team {
                 (last, idle) = (taken, 0);
             } else if self.serving.load(Ordering::Relaxed) >= state.readers {
                 state.called = state.called.saturating_add(1);
+                parking_lot::MutexGuard::unlocked(state, || (self.idle)());
             } else if idle < TICKS_IDLE || state.asleep == 0 {
                 idle = idle.saturating_add(1);
             } else {
@@ -175,6 +184,7 @@ impl Team {
 
     /// Sleeps until there is something to read, or nothing ever again. From then on somebody has to watch.
     fn sleep(&self) -> Result<(), Errno> {
+        (self.idle)();
         let mut state = self.state.lock();
         state.asleep = state.asleep.saturating_add(1);
         drop(state);
@@ -320,7 +330,7 @@ mod tests {
                 None,
             )
             .unwrap();
-            let team = Arc::new(Team::new(Arc::new(device)).unwrap());
+            let team = Arc::new(Team::new(Arc::new(device), || {}).unwrap());
             let serve = Arc::new(serve);
             let threads = (0..THREADS).map(|index| {
                 let (seat, serve) = (Seat::new(team.clone()), serve.clone());
@@ -362,13 +372,21 @@ mod tests {
         let seen = Arc::new(Mutex::new(Vec::new()));
         let keeps = seen.clone();
         let served = Served::by(move |_, bytes| {
-            keeps.lock().push(u32::from_ne_bytes(bytes.try_into().unwrap()));
+            keeps
+                .lock()
+                .push(u32::from_ne_bytes(bytes.try_into().unwrap()));
         });
         for number in 0..REQUESTS {
             served.send(&number.to_ne_bytes());
         }
-        assert!(until(|| seen.lock().len() >= REQUESTS as usize), "all served");
-        assert!(until(|| served.team.state.lock().readers == 1), "one reader is left");
+        assert!(
+            until(|| seen.lock().len() >= REQUESTS as usize),
+            "all served"
+        );
+        assert!(
+            until(|| served.team.state.lock().readers == 1),
+            "one reader is left"
+        );
         served.end();
         let mut seen = seen.lock().clone();
         seen.sort_unstable();

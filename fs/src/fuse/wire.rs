@@ -236,7 +236,10 @@ impl Op<'_> {
     pub(super) fn is_slow(&self) -> bool {
         matches!(
             self,
-            Self::Fsync | Self::Fallocate { .. } | Self::CopyFileRange(_) | Self::CopyFileRange64(_)
+            Self::Fsync
+                | Self::Fallocate { .. }
+                | Self::CopyFileRange(_)
+                | Self::CopyFileRange64(_)
         )
     }
 }

@@ -126,7 +126,7 @@ impl Vfs {
         inode.content == Content::Data
             && inode.mode & SETID == 0
             && !inode.xattrs.contains_key(CAPABILITY)
-            && (access == Access::Read || self.room.for_passthrough())
+            && (access == Access::Read || self.room.has_plenty())
     }
 
     /// The host's file that is all of a file's content; small blobs are in none.
@@ -146,7 +146,7 @@ impl Vfs {
     /// An open file is closed for good; returns whether it was the inode's last.
     pub fn release(&self, ino: Ino) -> bool {
         let (last, reclaim) = self.held.released(ino);
-        if reclaim && let Err(errno) = self.end_if_unheld(ino) {
+        if reclaim && let Err(errno) = self.end_if_unheld(&[ino]) {
             tracing::warn!(inode = ino.0, %errno, "cannot reclaim an unlinked file yet");
         }
         last

@@ -9,6 +9,7 @@
 //! settle     commit on a timer, fsync, and the tree as diff and commit read it
 //! overrides  the upper in memory
 //! recent     the bounded map under every cache
+//! chores     what a request leaves for later
 //! room       the floor under the host's free space
 //! ```
 //!
@@ -23,6 +24,7 @@
 //! the steps; then again under it, for the batch. Between the two the content cannot change (`writing` is held), the rest may.
 
 mod attrs;
+mod chores;
 mod files;
 mod held;
 mod names;
@@ -35,12 +37,14 @@ mod settle;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use nacre_store::{
-    DirList, FileName, Ino, Inode, Kind, Override, Store, Time, Tree, Upper, UpperOp,
+    By, DirList, FileName, Ino, Inode, Kind, Override, Store, Time, Tree, Upper, UpperOp,
 };
 use parking_lot::{Mutex, MutexGuard, RwLock};
 
+use self::chores::Chores;
 use self::held::Held;
 use self::overrides::Overrides;
 pub(crate) use self::recent::Recent;
@@ -58,6 +62,12 @@ pub use crate::data::Whence;
 
 /// Locks for copy-up: with 2 threads serving a tree, 64 make a collision of two files rare.
 const WRITING_LOCKS: usize = 64;
+
+/// Orphans ended together: one batch of the database, and a moment under the tree's lock.
+const TOGETHER: usize = 64;
+
+/// A kill loses no more than the changes of so much time: a busy tree hands them over so often, an idle one at once.
+const HAND_OVER_EVERY: Duration = Duration::from_millis(5);
 
 /// What a rule says.
 type Planned<T> = std::result::Result<Plan<T>, union::Errno>;
@@ -80,6 +90,12 @@ pub struct Vfs {
     changing: Mutex<u64>,
     /// Something was changed since the last commit.
     dirty: AtomicBool,
+    /// Something was changed that is in our memory only, and whether it may stay there for a moment.
+    unhanded: AtomicBool,
+    handed_later: AtomicBool,
+    /// When it was last handed to the host.
+    handed: Mutex<Instant>,
+    chores: Chores,
     kernel: RwLock<Option<Box<dyn Kernel>>>,
 }
 
@@ -169,6 +185,10 @@ impl Vfs {
             writing: (0..WRITING_LOCKS).map(|_| Mutex::new(())).collect(),
             changing: Mutex::new(seq),
             dirty: AtomicBool::new(false),
+            unhanded: AtomicBool::new(false),
+            handed_later: AtomicBool::new(false),
+            handed: Mutex::new(Instant::now()),
+            chores: Chores::default(),
             kernel: RwLock::new(None),
             upper,
         }
@@ -294,27 +314,79 @@ impl Vfs {
         if !plan.ops.is_empty() {
             self.write_batch(upper, plan.ops)?;
             *seq = next;
+            if caller.origin == Origin::Runtime {
+                self.hand_over();
+            }
         }
         Ok(plan.answer)
     }
 
     /// The caller holds `changing`.
     fn write_batch(&self, upper: &Upper, ops: Vec<UpperOp>) -> Result<()> {
-        upper.write(&ops).map_err(|e| of_store(&e))?;
+        let nameless = self.write_ops(upper, ops)?;
+        upper.remove_data_files(&nameless).map_err(|e| of_store(&e))
+    }
+
+    /// The same but for data files that no record names any more: returns their inodes.
+    fn write_ops(&self, upper: &Upper, ops: Vec<UpperOp>) -> Result<Vec<Ino>> {
+        let by = By {
+            known: Some(&|ino| self.overrides.known(ino)),
+            later: self.handed_later.load(Ordering::Acquire),
+        };
+        let nameless = upper.write_by(&ops, &by).map_err(|e| of_store(&e))?;
         self.held.follow(&ops);
         self.overrides.apply(ops);
         self.dirty.store(true, Ordering::Release);
-        Ok(())
+        self.unhanded.store(by.later, Ordering::Release);
+        if by.later && self.handed.lock().elapsed() > HAND_OVER_EVERY {
+            self.hand_over();
+        }
+        Ok(nameless)
     }
 
-    /// Ends an orphan if nobody holds it any more.
-    fn end_if_unheld(&self, ino: Ino) -> Result<()> {
+    /// Whether changes may stay in our memory until [`Vfs::hand_over`], which whoever says so calls when it is idle.
+    pub fn set_handed_later(&self, later: bool) {
+        self.handed_later.store(later, Ordering::Release);
+        self.hand_over();
+    }
+
+    /// Hands all changes to the host, which keeps them if we are killed.
+    pub fn hand_over(&self) {
+        if !self.unhanded.swap(false, Ordering::AcqRel) {
+            return;
+        }
+        *self.handed.lock() = Instant::now();
+        if let Ok(upper) = self.upper()
+            && let Err(error) = upper.hand_over()
+        {
+            // The next change, sync or commit meets the same error and tells somebody.
+            self.unhanded.store(true, Ordering::Release);
+            tracing::error!(%error, "cannot hand changes of an upper to the host");
+        }
+    }
+
+    /// Ends orphans that nobody holds any more.
+    fn end_if_unheld(&self, inos: &[Ino]) -> Result<()> {
         let upper = self.upper()?;
-        let changing = self.changing.lock();
-        if self.held.is_reclaimable(ino) {
-            self.write_batch(upper, unlink::reclaim(ino))?;
+        for inos in inos.chunks(TOGETHER) {
+            let changing = self.changing.lock();
+            let gone: Vec<Ino> = inos
+                .iter()
+                .copied()
+                .filter(|ino| self.held.is_reclaimable(*ino))
+                .collect();
+            let ops: Vec<UpperOp> = gone.iter().flat_map(|ino| unlink::reclaim(*ino)).collect();
+            if ops.is_empty() {
+                continue;
+            }
+            let nameless = self.write_ops(upper, ops)?;
             drop(changing);
-            self.data.files()?.forget(ino);
+            for ino in gone {
+                self.data.files()?.forget(ino);
+            }
+            upper
+                .remove_data_files(&nameless)
+                .map_err(|e| of_store(&e))?;
         }
         Ok(())
     }

@@ -1,11 +1,12 @@
 //! Names: looked up, listed, made, linked, moved, taken away.
 
 use std::ops::ControlFlow;
+use std::time::Duration;
 
 use nacre_store::{FileName, Ino, Kind};
 
 use super::{Attr, Caller, Planned, Vfs};
-use crate::data::has_data_file;
+use crate::data::{DataFiles, has_data_file};
 use crate::errno::{Errno, Result, of_rule, of_store};
 use crate::union::create::{self, Made, Purpose};
 use crate::union::readdir::{self, Item};
@@ -121,7 +122,8 @@ impl Vfs {
     ) -> Result<Attr> {
         let name = file_name(name)?;
         let at = At { dir, name: &name };
-        let made = self.make_planned(caller, &|layers, ctx, fresh| match node {
+        let fresh = self.fresh_ino()?;
+        let made = self.make_planned(caller, fresh, &|layers, ctx, fresh| match node {
             Node::Dir => create::dir(layers, ctx, at, fresh, mode),
             Node::Symlink(target) => create::symlink(layers, ctx, at, fresh, target),
             Node::Other(Kind::File, _) => {
@@ -144,22 +146,43 @@ impl Vfs {
     ) -> Result<Attr> {
         let name = file_name(name)?;
         let at = At { dir, name: &name };
-        let made = self.make_planned(caller, &|layers, ctx, fresh| {
+        let fresh = match purpose {
+            Purpose::Empty => self.fresh_ino()?,
+            Purpose::Writing => self.fresh_ino_for_data()?,
+        };
+        let made = self.make_planned(caller, fresh, &|layers, ctx, fresh| {
             create::file(layers, ctx, at, fresh, mode, purpose)
-        })?;
+        });
+        if made.is_err() {
+            self.data.files()?.unused_ino(fresh);
+        }
+        let made = made?;
         self.held.looked_up(&[made.ino]);
         self.attr_of(made.ino, &made.inode)
+    }
+
+    pub(super) fn fresh_ino(&self) -> Result<Ino> {
+        self.upper()?.new_ino().map_err(|e| of_store(&e))
+    }
+
+    /// A fresh number, if possible one whose data file is made already.
+    fn fresh_ino_for_data(&self) -> Result<Ino> {
+        let (ready, more) = self.data.files()?.ready_ino();
+        if more {
+            self.chores.make_ready();
+        }
+        ready.map_or_else(|| self.fresh_ino(), Ok)
     }
 
     /// Makes what `rule` plans: its data file first, if it gets one, then its record and its name.
     pub(super) fn make_planned(
         &self,
         caller: &Caller,
+        fresh: Ino,
         rule: &dyn Fn(&dyn Layers, &Context, Ino) -> Planned<Made>,
     ) -> Result<Made> {
         self.upper()?;
         self.room.to_grow()?;
-        let fresh = self.upper()?.new_ino().map_err(|e| of_store(&e))?;
         let steps = self
             .foresee(caller, |layers, ctx| rule(layers, ctx, fresh))?
             .answer
@@ -205,7 +228,7 @@ impl Vfs {
 
     fn end_gone(&self, gone: Gone) -> Result<()> {
         if gone.orphan {
-            self.end_if_unheld(gone.ino)?;
+            self.end_if_unheld(&[gone.ino])?;
         }
         Ok(())
     }
@@ -264,12 +287,34 @@ impl Vfs {
 
     /// The kernel lets go of inodes, each so many lookups of it.
     pub fn forget(&self, forgets: &[(Ino, u64)]) {
-        for ino in self.held.forgotten(forgets) {
-            // FORGET has no answer; the orphan is on record and is reclaimed when the upper is opened next.
-            if let Err(errno) = self.end_if_unheld(ino) {
-                tracing::warn!(inode = ino.0, %errno, "cannot reclaim an unlinked file yet");
-            }
+        let unheld = self.chores.put(self.held.forgotten(forgets));
+        self.end_forgotten(&unheld);
+    }
+
+    /// FORGET has no answer; the orphans are on record and are reclaimed when the upper is opened next.
+    fn end_forgotten(&self, unheld: &[Ino]) {
+        if let Err(errno) = self.end_if_unheld(unheld) {
+            tracing::warn!(inodes = unheld.len(), %errno, "cannot reclaim unlinked files yet");
         }
+    }
+
+    /// Whether a thread calls [`Vfs::do_chores`] from now on.
+    pub fn set_chores(&self, done: bool) {
+        self.chores.attend(done);
+    }
+
+    /// Does what requests left for later; waits for it no longer than `time`. Returns whether to call again.
+    pub fn do_chores(&self, time: Duration) -> bool {
+        let chores = self.chores.take(time);
+        if chores.make_ready
+            && self.room.has_plenty()
+            && let Err(errno) = self.data.files().and_then(DataFiles::make_ready)
+        {
+            // Whoever needs one makes it, and tells of the error.
+            tracing::debug!(%errno, "cannot make data files ahead");
+        }
+        self.end_forgotten(&chores.unheld);
+        self.chores.is_attended()
     }
 
     /// The kernel's connection ended: orphans go, what is left is made durable.
@@ -282,6 +327,9 @@ impl Vfs {
             if let Err(errno) = self.end_orphan(ino) {
                 tracing::warn!(inode = ino.0, %errno, "cannot reclaim an unlinked file yet");
             }
+        }
+        if let Err(errno) = self.data.files().and_then(DataFiles::clear_ready) {
+            tracing::warn!(%errno, "cannot remove data files that were made ahead");
         }
         if let Err(errno) = self.sync() {
             tracing::error!(%errno, "cannot make the upper durable at the end of its mount");

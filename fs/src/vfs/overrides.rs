@@ -47,14 +47,9 @@ impl Overrides {
 
     /// Returns an inode's override.
     pub(crate) fn inode(&self, upper: &Upper, ino: Ino) -> Result<Option<Arc<Inode>>> {
-        let mut inodes = self.inodes.lock();
-        if let Some(known) = inodes.get(&ino) {
-            return Ok(known.clone());
+        if let Some(known) = self.known(ino) {
+            return Ok(known);
         }
-        if self.from_empty && inodes.is_whole() {
-            return Ok(None);
-        }
-        drop(inodes);
         let before = self.applied.load(Ordering::Acquire);
         let read = upper.inode(ino).map_err(|e| of_store(&e))?.map(Arc::new);
         let mut inodes = self.inodes.lock();
@@ -62,6 +57,15 @@ impl Overrides {
             inodes.insert(ino, read.clone(), 1);
         }
         Ok(read)
+    }
+
+    /// What is known of an inode's override without reading it.
+    pub(crate) fn known(&self, ino: Ino) -> Option<Option<Arc<Inode>>> {
+        let mut inodes = self.inodes.lock();
+        if let Some(known) = inodes.get(&ino) {
+            return Some(known.clone());
+        }
+        (self.from_empty && inodes.is_whole()).then_some(None)
     }
 
     /// Returns a directory's overrides.

@@ -119,7 +119,8 @@ impl Vfs {
     /// Puts a new inode in place and tells the kernel, which may remember that the name was not there.
     fn put(&self, dir: Ino, name: &FileName, mode: u16, node: Node<'_>) -> Result<Ino> {
         let at = At { dir, name };
-        let made = self.make_planned(&RUNTIME, &|layers, ctx, fresh| match node {
+        let fresh = self.fresh_ino()?;
+        let made = self.make_planned(&RUNTIME, fresh, &|layers, ctx, fresh| match node {
             Node::Dir => create::dir(layers, ctx, at, fresh, mode),
             Node::Symlink(target) => create::symlink(layers, ctx, at, fresh, target),
             Node::Other(..) => create::file(layers, ctx, at, fresh, mode, Purpose::Empty),

@@ -27,8 +27,8 @@ impl Room {
         }
     }
 
-    /// Whether there is enough room to let the kernel write without asking.
-    pub(crate) fn for_passthrough(&self) -> bool {
+    /// Whether there is enough room to let the kernel write without asking, and to make things ahead.
+    pub(crate) fn has_plenty(&self) -> bool {
         self.0.room().has_plenty().unwrap_or(false)
     }
 }
