@@ -38,6 +38,15 @@ pub enum RenameHow {
     NoReplaceWhiteout,
 }
 
+/// What may become of a file that is made without a name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    /// It may get a name while it is open.
+    MayGetAName,
+    /// It never gets one (`O_EXCL`).
+    StaysUnnamed,
+}
+
 impl Vfs {
     /// Finds a name; `Ok(None)` says that it is not there, which the kernel may remember. A hit counts as a lookup.
     pub fn lookup(&self, dir: Ino, name: &[u8]) -> Result<Option<Attr>> {
@@ -151,6 +160,26 @@ impl Vfs {
         self.attr_of(made.ino, &made.inode)
     }
 
+    /// Makes a file without a name. It goes when nobody holds it any more, unless it gets a name by then.
+    /// Counts as a lookup; the opening follows.
+    pub fn create_unnamed(
+        &self,
+        caller: &Caller,
+        dir: Ino,
+        mode: u16,
+        purpose: Purpose,
+        fate: Fate,
+    ) -> Result<Attr> {
+        let made = self.make_planned(caller, &|layers, ctx, fresh| {
+            create::unnamed(layers, ctx, dir, fresh, mode, purpose)
+        })?;
+        if fate == Fate::MayGetAName {
+            self.held.may_get_a_name(made.ino);
+        }
+        self.held.looked_up(&[made.ino]);
+        self.attr_of(made.ino, &made.inode)
+    }
+
     /// Makes what `rule` plans: its data file first, if it gets one, then its record and its name.
     pub(super) fn make_planned(
         &self,
@@ -182,7 +211,13 @@ impl Vfs {
         self.room.to_grow()?;
         let name = file_name(name)?;
         let to = At { dir, name: &name };
-        let inode = self.change(caller, |layers, ctx| link::plan(layers, ctx, ino, to))?;
+        let inode = self.change(caller, |layers, ctx| {
+            if self.held.is_unnamed(ino) {
+                link::first(layers, ctx, ino, to)
+            } else {
+                link::plan(layers, ctx, ino, to)
+            }
+        })?;
         self.held.looked_up(&[ino]);
         self.attr_of(ino, &inode)
     }

@@ -11,4 +11,5 @@ mod mapped;
 mod read_only;
 mod support;
 mod transport;
+mod unnamed;
 mod writable;
