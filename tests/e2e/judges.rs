@@ -126,7 +126,7 @@ const PJDFSTEST_SCRIPT: &str = r#"
     mount -o loop $T/disk.img $T/ext4
     mount -t tmpfs none $T/other
     mount -t fuse.nacre debian-min $M -o name=judged
-    for place in ext4:$T/ext4/p nacre:$M/root/p; do
+    for place in ext4:$T/ext4/p nacre:$M/opt/p; do
         mkdir -m 755 ${place#*:}
         for how in plain erofs; do
             case $how in plain) only= ;; erofs) only=erofs ;; esac
@@ -198,7 +198,7 @@ flen = 1048576
 nomsyncafterwrite = UNSYNCED
 blockmode = BLOCKMODE
 [weights]
-close_open = 1
+close_open = RESIZE
 read = 10
 write = 10
 mapread = MAPPED
@@ -523,7 +523,7 @@ fn writers_renamers_and_readers_at_once_see_whole_files_only() {
     });
     let counts = counts.map(AtomicU64::into_inner);
     eprintln!("writes, renames, reads, moves: {counts:?}");
-    assert!(counts.iter().all(|count| *count > 50), "{counts:?}");
+    assert!(counts.iter().all(|count| *count > 20), "{counts:?}");
     let check = || {
         let mut seen = 0;
         for (side, file) in (0..2).flat_map(|side| (0..FILES).map(move |file| (side, file))) {

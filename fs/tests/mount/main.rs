@@ -9,6 +9,7 @@ mod lists;
 mod lower;
 mod mapped;
 mod read_only;
+mod rows;
 mod support;
 mod transport;
 mod unnamed;

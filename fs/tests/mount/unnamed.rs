@@ -82,8 +82,7 @@ fn files_without_a_name_live_as_on_the_host() {
     mount.unmount();
     assert_eq!(upper.orphans().unwrap(), [], "nothing is left unnamed");
     let again = Mounted::writable(store.get().open_upper(upper.id()).unwrap());
-    let names: Vec<_> = fs::read_dir(again.path("d")).unwrap().collect();
-    assert_eq!(names.len(), 1, "{names:?}");
+    assert_eq!(fs::read_dir(again.path("d")).unwrap().count(), 1);
     again.unmount();
     assert_eq!(data_files(&upper), 1, "of the one that has a name");
 }
