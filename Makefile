@@ -63,6 +63,6 @@ images: setup
 judges: setup
 	tests/judges/build.sh
 
-#: make mutants  the filesystem's tests against a core that is broken on purpose, line by line: an hour
+#: make mutants  the filesystem's tests against a core that is broken on purpose, line by line
 mutants: setup
-	tests/judges/mutants.sh
+	tests/judges/mutants.py
