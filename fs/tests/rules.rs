@@ -280,8 +280,10 @@ fn an_open_file_without_a_name_gets_none_again() {
 
 #[test]
 fn a_file_made_without_a_name_is_an_orphan_until_it_gets_one() {
-    let mut memory = base("mkdir d 2775");
-    let dir = edit(&mut memory, "d", |inode| inode.gid = 50);
+    let mut memory = base("mkdir d 755");
+    let dir = edit(&mut memory, "d", |inode| {
+        (inode.mode, inode.gid) = (0o2775, 50);
+    });
     let before = memory.inode(dir);
     let ctx = context(7);
     let plan = create::unnamed(&memory, &ctx, dir, Ino(99), 0o666, Purpose::Empty).unwrap();
