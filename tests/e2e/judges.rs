@@ -333,8 +333,13 @@ fn fio_reads_back_what_it_wrote() {
         command
             .arg(format!("--name={name}"))
             .arg(format!("--directory={}", folder.display()))
-            .args(["--size=24m", "--verify=crc32c", "--verify_fatal=1"])
-            .args(["--randseed=7", "--do_verify=1", "--end_fsync=1"])
+            .args(["--size=24m", "--verify=crc32c", "--verify_state_save=0"])
+            .args([
+                "--randseed=7",
+                "--do_verify=1",
+                "--end_fsync=1",
+                "--verify_fatal=1",
+            ])
             .args(words);
         command
     };
