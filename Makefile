@@ -1,5 +1,5 @@
 # nacre's door: everything a newcomer or CI does starts here. `make demo` and `make test` do all the set-up.
-.PHONY: demo test check bench soak fuzz install setup build images help
+.PHONY: demo test check bench soak fuzz judges mutants install setup build images help
 
 CARGO ?= cargo
 PREFIX ?= /usr/local
@@ -13,7 +13,7 @@ demo: setup build
 	tests/demo.sh target/release/nacre
 
 #: make test     install what is missing, and pass all tests (as root, with /dev/fuse)
-test: setup check images
+test: setup check images judges
 	$(CARGO) test --release --workspace --locked --no-fail-fast
 
 #: make check    formatter and linter, warnings denied
@@ -26,7 +26,7 @@ bench: setup build
 	tests/bench/run.sh target/release/nacre
 
 #: make soak     the service killed hundreds of times, power lost fifty times: about an hour
-soak: setup images
+soak: setup images judges
 	NACRE_SOAK_ROUNDS=200 $(CARGO) test --release --locked -p nacre --test e2e -- kill:: --nocapture
 	NACRE_SOAK_ROUNDS=50 $(CARGO) test --release --locked -p nacre --test e2e -- power:: --nocapture
 
@@ -58,3 +58,11 @@ setup:
 #: make images   the images that the tests use, built once from Debian packages
 images: setup
 	tests/images/build.sh
+
+#: make judges   pjdfstest and fsx, which the tests run on a mount; built once
+judges: setup
+	tests/judges/build.sh
+
+#: make mutants  the filesystem's tests against a core that is broken on purpose, line by line
+mutants: setup
+	tests/judges/mutants.py

@@ -169,18 +169,15 @@ fn an_acl_set_from_outside_the_group_takes_setgid() {
         (inode.mode, inode.gid, inode.uid) = (0o2755, 50, 1000)
     });
     let acl = AclSpec("u7,g5,o5".to_owned()).to_bytes();
-    let set = |uid| {
-        let plan = xattr::set(
-            &memory,
-            &context(uid),
-            ino,
-            WhichAcl::Access.name().as_bytes(),
-            &acl,
-            xattr::How::Either,
-        );
+    let set = |how| {
+        let name = WhichAcl::Access.name().as_bytes();
+        let plan = xattr::set(&memory, &context(1000), ino, name, &acl, how);
         record(&plan.unwrap().ops, ino).mode
     };
-    assert_eq!((set(1000), set(50), set(0)), (0o755, 0o2755, 0o2755));
+    assert_eq!(
+        (set(xattr::How::ByStranger), set(xattr::How::Either)),
+        (0o755, 0o2755)
+    );
 }
 
 #[test]
@@ -277,6 +274,40 @@ fn an_open_file_without_a_name_gets_none_again() {
                 name: &to
             }
         ),
+        Err(Errno::NoEnt)
+    );
+}
+
+#[test]
+fn a_file_made_without_a_name_is_an_orphan_until_it_gets_one() {
+    let mut memory = base("mkdir d 755");
+    let dir = edit(&mut memory, "d", |inode| {
+        (inode.mode, inode.gid) = (0o2775, 50);
+    });
+    let before = memory.inode(dir);
+    let ctx = context(7);
+    let plan = create::unnamed(&memory, &ctx, dir, Ino(99), 0o666, Purpose::Empty).unwrap();
+    let made = &plan.answer.inode;
+    assert_eq!((made.mode, made.uid, made.gid), (0o644, 7, 50));
+    assert_eq!(getattr::nlink(Ino(99), made), 0);
+    assert_eq!(plan.ops[0], UpperOp::SetOrphan(Ino(99)));
+    assert_eq!(plan.ops.len(), 2, "the directory stays as it is");
+    memory
+        .inodes
+        .insert(Ino(99), std::sync::Arc::new(made.clone()));
+
+    let to = name("new");
+    let at = At { dir, name: &to };
+    assert_eq!(link::plan(&memory, &ctx, Ino(99), at), Err(Errno::NoEnt));
+    let plan = link::first(&memory, &ctx, Ino(99), at).unwrap();
+    assert!(plan.ops.contains(&UpperOp::DropOrphan(Ino(99))));
+    assert_eq!(getattr::nlink(Ino(99), record(&plan.ops, Ino(99))), 1);
+    assert_eq!(record(&plan.ops, dir).mtime, ctx.now);
+    assert_ne!(before.mtime, ctx.now);
+    edit(&mut memory, "d", |inode| inode.links.clear());
+    assert_eq!(link::first(&memory, &ctx, Ino(99), at), Err(Errno::NoEnt));
+    assert_eq!(
+        create::unnamed(&memory, &ctx, dir, Ino(98), 0o666, Purpose::Empty),
         Err(Errno::NoEnt)
     );
 }

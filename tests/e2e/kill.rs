@@ -307,3 +307,34 @@ fn what_was_synced_in_a_mount_survives_a_killed_service() {
         "the writer must come to something before it is interrupted"
     );
 }
+
+#[test]
+fn a_file_without_a_name_goes_with_the_service_that_is_killed() {
+    use std::io::Write as _;
+    use std::os::unix::fs::OpenOptionsExt as _;
+    const TMPFILE: i32 = 0o20_200_000;
+    let nacre = Nacre::new();
+    let small = small(&nacre);
+    nacre.ok(&["load", "-i", &small.archive]);
+    let point = nacre.folder("work");
+    let target = point.to_str().unwrap();
+    nacre.ok(&["mount", "--name", "work", "small:1", target]);
+    let uppers = nacre.root().join("uppers");
+    let before = walk(&uppers);
+    let mut options = fs::OpenOptions::new();
+    let mut file = options
+        .write(true)
+        .custom_flags(TMPFILE)
+        .open(&point)
+        .unwrap();
+    file.write_all(&[7; 200_000]).unwrap();
+    file.sync_all().unwrap();
+    assert_eq!(walk(&uppers).len(), before.len() + 1, "its bytes are there");
+    nacre.kill_service();
+    drop(file);
+    drop(Command::new("umount").args(["-l", target]).status());
+    nacre.ok(&["mount", "--name", "work", target]);
+    assert_eq!(walk(&uppers), before);
+    nacre.ok(&["umount", target]);
+    nacre.check();
+}

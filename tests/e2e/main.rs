@@ -12,6 +12,7 @@ mod faulty_registry;
 mod full_disk;
 mod hostile;
 mod images;
+mod judges;
 mod kill;
 mod layers;
 mod mount_helper;

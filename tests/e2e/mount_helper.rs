@@ -9,13 +9,13 @@ use std::process::{Command, Output};
 use crate::nacre::{Nacre, oci_source};
 
 /// A store with an image, and a mount namespace in which `/sbin` has the helpers.
-struct Host {
-    nacre: Nacre,
+pub(crate) struct Host {
+    pub(crate) nacre: Nacre,
     helpers: PathBuf,
 }
 
 impl Host {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let nacre = Nacre::new();
         nacre.ok(&["pull", "-q", &oci_source("debian-min")]);
         let helpers = nacre.folder("helpers");
@@ -26,7 +26,7 @@ impl Host {
     }
 
     /// Runs a script as root of a machine on which nacre is installed; `$M` is a directory to mount on.
-    fn script(&self, script: &str) -> Output {
+    pub(crate) fn script(&self, script: &str) -> Output {
         let point = self.nacre.folder("m");
         let setup = "set -e; mount -t overlay -o lowerdir=$HELPERS:$(realpath /sbin) none $(realpath /sbin);";
         let mut command = Command::new("unshare");

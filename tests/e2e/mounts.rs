@@ -204,7 +204,7 @@ fn diff_lists_changes_sorted() {
 }
 
 /// Hashes every file of the store's blobs.
-fn blobs(nacre: &Nacre) -> Vec<(String, String)> {
+pub(crate) fn blobs(nacre: &Nacre) -> Vec<(String, String)> {
     let root = nacre.root();
     let mut found = Vec::new();
     let mut folders = vec![root.join("blobs")];

@@ -7,7 +7,7 @@ use crate::errno::{Errno, Result};
 use crate::union::fallocate;
 use crate::union::setattr::{Kill, SetTime};
 use crate::union::xattr;
-use crate::vfs::{Access, AttrChange, Caller, RenameHow};
+use crate::vfs::{Access, AttrChange, Caller, Fate, RenameHow};
 
 /// The kind in a mode that `mknod` was given.
 pub(super) fn kind_of_mode(mode: u32) -> Result<Kind> {
@@ -67,6 +67,15 @@ pub(super) fn access(flags: u32) -> Access {
     }
 }
 
+/// What may become of a file without a name.
+pub(super) fn fate(flags: u32) -> Fate {
+    if flags.cast_signed() & libc::O_EXCL == 0 {
+        Fate::MayGetAName
+    } else {
+        Fate::StaysUnnamed
+    }
+}
+
 pub(super) fn rename_how(flags: u32) -> Result<RenameHow> {
     const EXCHANGE: u32 = libc::RENAME_EXCHANGE;
     const NOREPLACE: u32 = libc::RENAME_NOREPLACE;
@@ -95,8 +104,9 @@ pub(super) fn allocate_how(mode: u32) -> Result<fallocate::How> {
     }
 }
 
-pub(super) fn xattr_how(flags: u32) -> xattr::How {
+pub(super) fn xattr_how(flags: u32, stranger: bool) -> xattr::How {
     match flags.cast_signed() {
+        _ if stranger => xattr::How::ByStranger,
         libc::XATTR_CREATE => xattr::How::Create,
         libc::XATTR_REPLACE => xattr::How::Replace,
         _ => xattr::How::Either,

@@ -128,6 +128,7 @@ impl Shell {
             | init::DONT_MASK
             | init::HANDLE_KILLPRIV_V2
             | init::EXPLICIT_INVAL_DATA
+            | init::SETXATTR_EXT
             | init::INIT_EXT
             | init::NO_OPENDIR_SUPPORT;
         wanted |= match self.profile {

@@ -31,6 +31,10 @@ fn entry(made: Result<Attr>) -> Result<Body> {
     made.map(|attr| Body::default().entry(&attr))
 }
 
+fn created((attr, opened): (Attr, Opened)) -> Body {
+    opened.answer(Body::default().entry(&attr))
+}
+
 fn size(done: Result<usize>) -> Result<Body> {
     let len = u32::try_from(done?).map_err(|_| Errno::IO)?;
     Ok(Body::size(len))
@@ -108,8 +112,13 @@ impl Shell {
                 reply.result(entry(vfs.link(&caller(0), old, node, name)));
             }
             Op::StatFs => reply.result(vfs.statfs().map(|host| Body::statfs(&host))),
-            Op::SetXattr { name, value, flags } => {
-                let how = convert::xattr_how(flags);
+            Op::SetXattr {
+                name,
+                value,
+                flags,
+                stranger,
+            } => {
+                let how = convert::xattr_how(flags, stranger);
                 reply.empty(vfs.setxattr(&caller(0), node, name, value, how));
             }
             Op::GetXattr { name, size } => value(reply, size, vfs.getxattr(node, name)),
@@ -125,9 +134,9 @@ impl Shell {
             // Once is enough: the kernel caches listings until it changes the directory itself, and nothing waits
             // for a close.
             Op::OpenDir | Op::Flush | Op::Unknown => reply.error(Errno::NOSYS),
-            Op::TmpFile(_) => reply.error(Errno::OPNOTSUPP),
             Op::Open { .. }
             | Op::Create { .. }
+            | Op::TmpFile(_)
             | Op::Release
             | Op::Read { .. }
             | Op::Write { .. }
@@ -153,12 +162,12 @@ impl Shell {
                         .map_err(|e| *e),
                 );
             }
-            Op::Create { create, name } => match self.create(header, &create, name) {
-                Ok((attr, opened)) => {
-                    reply.data(opened.answer(Body::default().entry(&attr)).as_ref());
-                }
-                Err(errno) => reply.error(errno),
-            },
+            Op::Create { create, name } => {
+                reply.result(self.create(header, &create, Some(name)).map(created));
+            }
+            Op::TmpFile(create) => {
+                reply.result(self.create(header, &create, None).map(created));
+            }
             Op::Release => {
                 self.release(node);
                 reply.empty(Ok(()));
@@ -211,7 +220,13 @@ impl Shell {
         self.open_mode(header.node, access)
     }
 
-    fn create(&self, header: &Header, create: &Create, name: &[u8]) -> Result<(Attr, Opened)> {
+    /// Makes a file and opens it; one without a name if none is given.
+    fn create(
+        &self,
+        header: &Header,
+        create: &Create,
+        name: Option<&[u8]>,
+    ) -> Result<(Attr, Opened)> {
         let access = convert::access(create.flags);
         let purpose = match access {
             Access::Read => Purpose::Empty,
@@ -219,7 +234,14 @@ impl Shell {
         };
         let caller = convert::caller(header, create.umask);
         let mode = convert::permissions(create.mode);
-        let attr = self.vfs.create(&caller, header.node, name, mode, purpose)?;
+        let attr = match name {
+            Some(name) => self.vfs.create(&caller, header.node, name, mode, purpose),
+            None => {
+                let fate = convert::fate(create.flags);
+                self.vfs
+                    .create_unnamed(&caller, header.node, mode, purpose, fate)
+            }
+        }?;
         let opened = self.open_mode(attr.ino, access)?;
         Ok((attr, opened))
     }

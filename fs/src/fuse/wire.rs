@@ -31,6 +31,8 @@ pub(super) mod init {
     pub(crate) const NO_OPENDIR_SUPPORT: u64 = 1 << 24;
     pub(crate) const EXPLICIT_INVAL_DATA: u64 = 1 << 25;
     pub(crate) const HANDLE_KILLPRIV_V2: u64 = 1 << 28;
+    /// The long form of SETXATTR; every kernel that can greet us has it.
+    pub(crate) const SETXATTR_EXT: u64 = 1 << 29;
     pub(crate) const INIT_EXT: u64 = 1 << 30;
     pub(crate) const PASSTHROUGH: u64 = 1 << 37;
 }
@@ -57,6 +59,7 @@ mod valid {
 
 const OPEN_KILL_SUIDGID: u32 = 1;
 const WRITE_KILL_SUIDGID: u32 = 1 << 2;
+const SETXATTR_ACL_KILL_SGID: u32 = 1;
 
 /// The bytes are no request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -177,6 +180,8 @@ pub(super) enum Op<'a> {
         name: &'a [u8],
         value: &'a [u8],
         flags: u32,
+        /// An ACL by one who is not in the file's group.
+        stranger: bool,
     },
     GetXattr {
         name: &'a [u8],
@@ -500,7 +505,10 @@ fn write<'a>(r: &mut Reader<'a>) -> Parsed<Op<'a>> {
 
 fn set_xattr<'a>(r: &mut Reader<'a>) -> Parsed<Op<'a>> {
     let (size, flags) = (r.u32()?, r.u32()?);
+    let stranger = r.u32()? & SETXATTR_ACL_KILL_SGID != 0;
+    r.take(4)?;
     Ok(Op::SetXattr {
+        stranger,
         name: r.name()?,
         value: r.bytes(size)?,
         flags,

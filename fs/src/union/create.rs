@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use nacre_store::{Content, Ino, Inode, Kind, LayerNo};
+use nacre_store::{Content, Ino, Inode, Kind, LayerNo, Link};
 
 use super::acl::{self, Acl};
 use super::content::DataStep;
@@ -45,6 +45,16 @@ pub enum Purpose {
     Writing,
 }
 
+impl Purpose {
+    /// What a new file holds, and what to do for it first.
+    fn content(self) -> (Content, Vec<DataStep>) {
+        match self {
+            Self::Empty => (Content::None, Vec::new()),
+            Self::Writing => (Content::Data, vec![DataStep::Create]),
+        }
+    }
+}
+
 /// What a new inode is, but for its place.
 struct Seed {
     kind: Kind,
@@ -75,10 +85,7 @@ pub fn file(
     mode: u16,
     purpose: Purpose,
 ) -> Result<Plan<Made>, Errno> {
-    let (content, steps) = match purpose {
-        Purpose::Empty => (Content::None, Vec::new()),
-        Purpose::Writing => (Content::Data, vec![DataStep::Create]),
-    };
+    let (content, steps) = purpose.content();
     plan(
         layers,
         ctx,
@@ -87,6 +94,28 @@ pub fn file(
         Seed::new(Kind::File, mode, content),
         steps,
     )
+}
+
+/// Plans `open(O_TMPFILE)` in a directory: a file without a name, an orphan until it gets one. The directory stays as it is.
+pub fn unnamed(
+    layers: &dyn Layers,
+    ctx: &Context,
+    dir: Ino,
+    fresh: Ino,
+    mode: u16,
+    purpose: Purpose,
+) -> Result<Plan<Made>, Errno> {
+    let parent = lookup::live_dir(layers, dir)?;
+    let (content, steps) = purpose.content();
+    let seed = Seed::new(Kind::File, mode, content);
+    let inode = grown(ctx, &parent, Vec::new(), seed);
+    let mut draft = Draft::new(layers, ctx);
+    draft.insert_orphan(fresh, inode.clone());
+    Ok(draft.finish(Made {
+        ino: fresh,
+        inode,
+        steps,
+    }))
 }
 
 /// Plans `mkdir`.
@@ -161,7 +190,7 @@ pub(super) fn whiteout_node(draft: &mut Draft<'_>, at: At<'_>, fresh: Ino) -> Re
     let inode = grown(
         draft.ctx,
         &parent,
-        at,
+        vec![link_at(at)],
         Seed::new(Kind::Char, 0, Content::None),
     );
     let kind = inode.kind;
@@ -180,7 +209,7 @@ fn plan(
     vacant(layers, at)?;
     let parent = lookup::live_dir(layers, at.dir)?;
     let kind = seed.kind;
-    let inode = grown(ctx, &parent, at, seed);
+    let inode = grown(ctx, &parent, vec![link_at(at)], seed);
     let mut draft = Draft::new(layers, ctx);
     draft.insert(fresh, inode.clone());
     draft.set_entry(at, Child { ino: fresh, kind })?;
@@ -194,7 +223,7 @@ fn plan(
 }
 
 /// Returns the record of a new inode: what it is, and what its directory hands down.
-fn grown(ctx: &Context, parent: &Inode, at: At<'_>, seed: Seed) -> Inode {
+fn grown(ctx: &Context, parent: &Inode, links: Vec<Link>, seed: Seed) -> Inode {
     let mut mode = seed.mode & MODE_BITS;
     let mut xattrs = Xattrs::new();
     if seed.kind != Kind::Symlink {
@@ -220,7 +249,7 @@ fn grown(ctx: &Context, parent: &Inode, at: At<'_>, seed: Seed) -> Inode {
         btime: ctx.now,
         content: seed.content,
         xattrs,
-        links: vec![link_at(at)],
+        links,
         init: ctx.origin == Origin::Runtime,
     }
 }

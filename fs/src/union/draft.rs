@@ -139,6 +139,17 @@ impl<'a> Draft<'a> {
         Ok(true)
     }
 
+    /// Notes that an orphan gets a name.
+    pub(super) fn adopt(&mut self, ino: Ino) {
+        self.ops.push(UpperOp::DropOrphan(ino));
+    }
+
+    /// Adds a new inode that has no name: it is an orphan from the first.
+    pub(super) fn insert_orphan(&mut self, ino: Ino, inode: Inode) {
+        self.ops.push(UpperOp::SetOrphan(ino));
+        self.insert(ino, inode);
+    }
+
     /// Gives one of the names of `ino` another place.
     pub(super) fn move_link(&mut self, ino: Ino, from: At<'_>, to: At<'_>) -> Result<(), Errno> {
         let now = self.ctx.now;

@@ -29,6 +29,8 @@ const TRUSTED: &[u8] = b"trusted.";
 pub enum How {
     /// Whether it is there or not.
     Either,
+    /// The same, by one who is neither in the file's group nor may ignore that: an access ACL takes setgid away.
+    ByStranger,
     /// `XATTR_CREATE`.
     Create,
     /// `XATTR_REPLACE`.
@@ -74,12 +76,12 @@ pub fn set(
     let mut draft = Draft::new(layers, ctx);
     let inode = draft.inode(ino)?;
     if is_acl(name) {
-        set_acl(inode, ctx, name, value)?;
+        set_acl(inode, how, name, value)?;
     } else {
         match how {
             How::Create if inode.xattrs.contains_key(name) => return Err(Errno::Exist),
             How::Replace if !inode.xattrs.contains_key(name) => return Err(Errno::NoData),
-            How::Either | How::Create | How::Replace => {}
+            How::Either | How::ByStranger | How::Create | How::Replace => {}
         }
         inode.xattrs.insert(name.into(), value.into());
     }
@@ -138,7 +140,7 @@ fn has_acls(inode: &Inode) -> Result<(), Errno> {
     }
 }
 
-fn set_acl(inode: &mut Inode, ctx: &Context, name: &[u8], value: &[u8]) -> Result<(), Errno> {
+fn set_acl(inode: &mut Inode, how: How, name: &[u8], value: &[u8]) -> Result<(), Errno> {
     has_acls(inode)?;
     let wants_dir = name == acl::DEFAULT && inode.kind != Kind::Dir;
     let acl = match Acl::parse(value) {
@@ -155,9 +157,7 @@ fn set_acl(inode: &mut Inode, ctx: &Context, name: &[u8], value: &[u8]) -> Resul
         return Ok(());
     }
     setattr::set_access_acl(inode, &acl);
-    // The kernel could tell, by an extension that is not asked for. Supplementary groups are not known here: such a
-    // member loses the bit too, which is the safe mistake.
-    if ctx.uid != 0 && ctx.gid != inode.gid {
+    if how == How::ByStranger {
         setattr::drop_set_group_id(inode);
     }
     Ok(())

@@ -47,6 +47,8 @@ struct State {
     opens: HashMap<Ino, Opens>,
     lookups: HashMap<Ino, u64>,
     orphans: HashSet<Ino>,
+    /// Those of the orphans that were made without a name and may get one.
+    unnamed: HashSet<Ino>,
 }
 
 impl Held {
@@ -162,7 +164,9 @@ impl Held {
                     self.state.lock().orphans.insert(*ino);
                 }
                 UpperOp::DropOrphan(ino) => {
-                    self.state.lock().orphans.remove(ino);
+                    let mut state = self.state.lock();
+                    state.orphans.remove(ino);
+                    state.unnamed.remove(ino);
                 }
                 UpperOp::SetInode(..)
                 | UpperOp::DropInode(_)
@@ -172,11 +176,22 @@ impl Held {
         }
     }
 
+    /// A file was made without a name, and may get one as long as it is held.
+    pub(crate) fn may_get_a_name(&self, ino: Ino) {
+        self.state.lock().unnamed.insert(ino);
+    }
+
+    /// Whether it was made without a name and may get one.
+    pub(crate) fn is_unnamed(&self, ino: Ino) -> bool {
+        self.state.lock().unnamed.contains(&ino)
+    }
+
     /// The connection ended: nothing is held any more. Returns the orphans.
     pub(crate) fn end(&self) -> Vec<Ino> {
         let mut state = self.state.lock();
         state.opens.clear();
         state.lookups.clear();
+        state.unnamed.clear();
         state.orphans.iter().copied().collect()
     }
 }

@@ -56,7 +56,7 @@ use crate::union::{self, Context, Layers, Origin, Plan, getattr, unlink};
 pub use self::attrs::{AttrChange, HostSpace};
 pub use self::files::{Access, COPY_MAX, Mode};
 pub use self::held::Passthrough;
-pub use self::names::{Node, RenameHow};
+pub use self::names::{Fate, Node, RenameHow};
 pub use self::settle::Settled;
 pub use crate::data::Whence;
 

@@ -39,6 +39,15 @@ pub enum RenameHow {
     NoReplaceWhiteout,
 }
 
+/// What may become of a file that is made without a name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    /// It may get a name while it is open.
+    MayGetAName,
+    /// It never gets one (`O_EXCL`).
+    StaysUnnamed,
+}
+
 impl Vfs {
     /// Finds a name; `Ok(None)` says that it is not there, which the kernel may remember. A hit counts as a lookup.
     pub fn lookup(&self, dir: Ino, name: &[u8]) -> Result<Option<Attr>> {
@@ -146,32 +155,58 @@ impl Vfs {
     ) -> Result<Attr> {
         let name = file_name(name)?;
         let at = At { dir, name: &name };
-        let fresh = match purpose {
-            Purpose::Empty => self.fresh_ino()?,
-            Purpose::Writing => self.fresh_ino_for_data()?,
-        };
-        let made = self.make_planned(caller, fresh, &|layers, ctx, fresh| {
+        let made = self.make_file(caller, purpose, &|layers, ctx, fresh| {
             create::file(layers, ctx, at, fresh, mode, purpose)
-        });
-        if made.is_err() {
-            self.data.files()?.unused_ino(fresh);
-        }
-        let made = made?;
+        })?;
         self.held.looked_up(&[made.ino]);
         self.attr_of(made.ino, &made.inode)
     }
 
-    pub(super) fn fresh_ino(&self) -> Result<Ino> {
-        self.upper()?.new_ino().map_err(|e| of_store(&e))
+    /// Makes a file without a name. It goes when nobody holds it any more, unless it gets a name by then.
+    /// Counts as a lookup; the opening follows.
+    pub fn create_unnamed(
+        &self,
+        caller: &Caller,
+        dir: Ino,
+        mode: u16,
+        purpose: Purpose,
+        fate: Fate,
+    ) -> Result<Attr> {
+        let made = self.make_file(caller, purpose, &|layers, ctx, fresh| {
+            create::unnamed(layers, ctx, dir, fresh, mode, purpose)
+        })?;
+        if fate == Fate::MayGetAName {
+            self.held.may_get_a_name(made.ino);
+        }
+        self.held.looked_up(&[made.ino]);
+        self.attr_of(made.ino, &made.inode)
     }
 
-    /// A fresh number, if possible one whose data file is made already.
-    fn fresh_ino_for_data(&self) -> Result<Ino> {
-        let (ready, more) = self.data.files()?.ready_ino();
+    /// Makes what `rule` plans under a fresh number; one to be written gets one whose data file is made already, if possible.
+    fn make_file(
+        &self,
+        caller: &Caller,
+        purpose: Purpose,
+        rule: &dyn Fn(&dyn Layers, &Context, Ino) -> Planned<Made>,
+    ) -> Result<Made> {
+        if purpose == Purpose::Empty {
+            return self.make_planned(caller, self.fresh_ino()?, rule);
+        }
+        let files = self.data.files()?;
+        let (ready, more) = files.ready_ino();
         if more {
             self.chores.make_ready();
         }
-        ready.map_or_else(|| self.fresh_ino(), Ok)
+        let fresh = ready.map_or_else(|| self.fresh_ino(), Ok)?;
+        let made = self.make_planned(caller, fresh, rule);
+        if made.is_err() {
+            files.unused_ino(fresh);
+        }
+        made
+    }
+
+    pub(super) fn fresh_ino(&self) -> Result<Ino> {
+        self.upper()?.new_ino().map_err(|e| of_store(&e))
     }
 
     /// Makes what `rule` plans: its data file first, if it gets one, then its record and its name.
@@ -205,7 +240,13 @@ impl Vfs {
         self.room.to_grow()?;
         let name = file_name(name)?;
         let to = At { dir, name: &name };
-        let inode = self.change(caller, |layers, ctx| link::plan(layers, ctx, ino, to))?;
+        let inode = self.change(caller, |layers, ctx| {
+            if self.held.is_unnamed(ino) {
+                link::first(layers, ctx, ino, to)
+            } else {
+                link::plan(layers, ctx, ino, to)
+            }
+        })?;
         self.held.looked_up(&[ino]);
         self.attr_of(ino, &inode)
     }

@@ -10,6 +10,8 @@ mod lists;
 mod lower;
 mod mapped;
 mod read_only;
+mod rows;
 mod support;
 mod transport;
+mod unnamed;
 mod writable;

@@ -66,6 +66,10 @@ fn a_new_file_shows_when_it_was_born() {
         nanos(then.stx_ctime) > nanos(then.stx_btime),
         "a chmod later"
     );
+    // The kernel may have answered from its cache: asked without it, too.
+    let kept = mount.vfs.attr(nacre_store::Ino(then.stx_ino)).unwrap();
+    let kept = (kept.btime.seconds, kept.btime.nanos);
+    assert_eq!(kept, nanos(first.stx_btime), "in the record");
     let metadata = path.metadata().unwrap();
     assert_eq!(then.stx_size, metadata.size(), "and the rest is stat's");
     assert_eq!(u32::from(then.stx_mode), metadata.mode());
@@ -136,4 +140,25 @@ fn clients_in_parallel_see_their_own_files_whole() {
     });
     let left = std::fs::read_dir(&mount.root).unwrap().count();
     assert_eq!(left, 1 + 4 * 50);
+}
+
+#[test]
+fn an_acl_set_by_a_member_keeps_setgid_and_one_set_by_a_stranger_takes_it() {
+    for (groups, expected) in [("--groups=1000,50", 0o2775), ("--groups=1000", 0o775)] {
+        let layer = Layer::new().file("f", b"x").but(|entry| {
+            (entry.mode, entry.uid, entry.gid) = (0o2755, 1000, 50);
+        });
+        let Some((_store, mount)) = mounted(layer) else {
+            return;
+        };
+        let status = Command::new("setpriv")
+            .args(["--reuid=1000", "--regid=1000", groups, "--inh-caps=-all"])
+            .args(["setfacl", "-m", "u:7:rwx", "f"])
+            .current_dir(&mount.root)
+            .status()
+            .unwrap();
+        assert!(status.success());
+        let mode = std::fs::metadata(mount.path("f")).unwrap().mode() & 0o7777;
+        assert_eq!(mode, expected, "with {groups}");
+    }
 }
