@@ -1,7 +1,10 @@
 //! The distribution protocol: manifests and blobs to and from a registry. Never touches the store.
 //!
 //! ```text
-//! client        one registry: where it is, how a request is sent, answered and tried again
+//! settings      how patient a client is, and how it reaches registries
+//! client        one registry: where it is, and what is kept of it
+//! call          one request, in a form that can be sent again
+//! send          one exchange: sent, answered or waited for in vain, tried again
 //! auth          challenges, tokens, and what credentials there are
 //! authorise     requests that say who we are
 //! reach         what needs no verified TLS, which proxy, which mirrors
@@ -21,6 +24,7 @@
 mod auth;
 mod authorise;
 mod blobs;
+mod call;
 mod certificates;
 mod client;
 pub mod credentials;
@@ -32,6 +36,8 @@ mod manifest;
 mod mirrors;
 mod platform;
 mod reach;
+mod send;
+mod settings;
 #[cfg(test)]
 pub(crate) mod tests;
 mod upload;
@@ -39,7 +45,7 @@ mod upload;
 pub use auth::Credentials;
 pub use blobs::BlobStream;
 pub use certificates::UnusableCertificate;
-pub use client::{Client, Settings};
+pub use client::Client;
 pub use error::{Direction, Error, Refusal};
 pub use manifest::{
     Descriptor, Fetched, ImageManifest, InvalidManifest, LAYERS_MAX, MANIFEST_BYTES_MAX, Manifest,
@@ -47,6 +53,7 @@ pub use manifest::{
 };
 pub use platform::{InvalidPlatform, Platform};
 pub use reach::{Insecure, InvalidSetting, MirrorAt, Proxies};
+pub use settings::Settings;
 pub use upload::{Mounted, Upload, UploadBody, UploadSource};
 
 /// A result of this module.

@@ -15,8 +15,10 @@ use reqwest::{Method, Response, StatusCode, Url};
 
 use super::Result;
 use super::auth;
-use super::client::{Call, Client, action, header, shown};
+use super::call::{Call, action};
+use super::client::Client;
 use super::error::{Direction, Error};
+use super::send::{header, shown};
 use crate::reference::{DEFAULT_TAG, Reference};
 
 /// The bytes of an upload, as they come.

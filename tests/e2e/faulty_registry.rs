@@ -271,7 +271,13 @@ fn what_happens_once_is_survived() {
     ] {
         world.survives(fault, "/blobs/", 1);
     }
-    for fault in [Fault::Refuse(429), Fault::Refuse(503), Fault::Redirect] {
+    for fault in [
+        Fault::Cut,
+        Fault::Stall,
+        Fault::Refuse(429),
+        Fault::Refuse(503),
+        Fault::Redirect,
+    ] {
         world.survives(fault, "/manifests/", 1);
     }
 }
@@ -294,6 +300,8 @@ fn what_happens_always_is_a_clear_error() {
         world.fails(fault, "/blobs/", says);
     }
     for (fault, says) in [
+        (Fault::Cut, address.as_str()),
+        (Fault::Stall, address.as_str()),
         (Fault::Garbage, "manifest"),
         (Fault::Shorter, "manifest"),
         (Fault::Refuse(401), "auth"),

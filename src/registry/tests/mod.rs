@@ -1,6 +1,7 @@
 //! The client against a registry that keeps to the protocol, and one that does not.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+mod documents;
 pub(crate) mod fake;
 mod mirrors;
 

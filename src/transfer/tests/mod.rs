@@ -4,6 +4,7 @@
 mod archives;
 mod real;
 mod registries;
+mod sharing;
 
 use std::collections::BTreeMap;
 use std::io::Write as _;

@@ -7,7 +7,7 @@ use crate::reference::Reference;
 use crate::registry::tests::fake::{Fake, Fault};
 use crate::registry::{Platform, media};
 
-fn named(fake: &Fake, rest: &str) -> Reference {
+pub(super) fn named(fake: &Fake, rest: &str) -> Reference {
     Reference::parse(&format!("{}/{rest}", fake.domain())).unwrap()
 }
 
@@ -23,7 +23,7 @@ async fn pull_from(fake: &Fake, to: &TempStore, name: &str, told: &Told) -> Resu
     .await
 }
 
-fn host() -> String {
+pub(super) fn host() -> String {
     Platform::host().architecture
 }
 
@@ -102,53 +102,6 @@ async fn layers_that_are_here_are_not_fetched() {
         1,
         "a layer that an image has twice comes once"
     );
-    to.assert_whole();
-}
-
-/// Two pulls of one image at the same time.
-async fn pull_twice(fake: &Fake, to: &TempStore) -> [Result<Pulled>; 2] {
-    let (downloads, client) = (Downloads::default(), fake.client());
-    let (one, two) = (Told::default(), Told::default());
-    let name = named(fake, "a:1");
-    let (one, two) = tokio::join!(
-        pull(&to.store, &client, &name, None, &downloads, one.arc()),
-        pull(&to.store, &client, &name, None, &downloads, two.arc()),
-    );
-    [one, two]
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn two_pulls_of_one_layer_share_one_download() {
-    let (fake, to) = (Fake::start().await, TempStore::new());
-    let layers: Vec<Vec<u8>> = (0..6).map(big_tar).collect();
-    fake.image("a", "1", &layers, &host());
-    for pulled in pull_twice(&fake, &to).await {
-        pulled.unwrap();
-    }
-    for layer in &layers {
-        assert_eq!(fake.seen(&Digest::of(layer).hex()).len(), 1);
-    }
-    to.assert_whole();
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_pull_goes_on_where_the_one_that_it_waited_for_failed() {
-    let (fake, to) = (Fake::start().await, TempStore::new());
-    fake.image("a", "1", &[big_tar(1)], &host());
-    let layer = Digest::of(&big_tar(1)).hex();
-    fake.fault(Fault::Answer {
-        path: Box::leak(layer.clone().into_boxed_str()),
-        status: 403,
-        header: None,
-        body: "",
-    });
-    let ends = pull_twice(&fake, &to).await.map(|pulled| pulled.is_ok());
-    assert_eq!(
-        ends.iter().filter(|ok| **ok).count(),
-        1,
-        "one meets the fault"
-    );
-    assert_eq!(fake.seen(&layer).len(), 2, "the other one asks for itself");
     to.assert_whole();
 }
 
