@@ -17,7 +17,7 @@ use super::send::{Answered, Failed, header, next_chunk};
 use crate::reference::Reference;
 
 /// A download that came this much further since its last failure is a slow network, not a dead one: it may fail again as often.
-const FURTHER_BYTES: u64 = 1 << 20;
+pub(super) const FURTHER_BYTES: u64 = 1 << 20;
 
 /// A blob on its way in.
 pub struct BlobStream<'a> {

@@ -16,7 +16,8 @@
 //! manifest      manifests and indexes: parsed, bounded, and refused when they can be read in two ways
 //! platform      which entry of an index fits this machine
 //! blobs         downloads that go on where they broke
-//! upload        blobs and manifests out: upload, mount from another repository
+//! upload        blobs and manifests out: uploads that go on where they broke, mounts from another repository
+//! pieces        the bytes of an upload, in one stream or in chunks
 //! error         what can go wrong, in docker's words
 //! fuzzing       a door for tests/fuzz
 //! ```
@@ -34,6 +35,7 @@ pub(crate) mod fuzzing;
 mod login;
 mod manifest;
 mod mirrors;
+mod pieces;
 mod platform;
 mod reach;
 mod send;

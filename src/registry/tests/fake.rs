@@ -53,6 +53,8 @@ pub(crate) enum Fault {
     },
     /// The connection ends after so many bytes of the body.
     Cut { path: &'static str, after: usize },
+    /// Of an upload only so many bytes arrive, and the answer is none that helps.
+    Partly { path: &'static str, after: usize },
     /// Nothing more comes after so many bytes of the body.
     Stall { path: &'static str, after: usize },
 }
@@ -66,7 +68,9 @@ pub(crate) struct Shared {
     /// Which repository has which blob.
     pub(crate) holds: HashSet<(String, Digest)>,
     pub(crate) manifests: HashMap<(String, String), (String, Bytes)>,
-    uploads: HashMap<String, Vec<u8>>,
+    pub(crate) uploads: HashMap<String, Vec<u8>>,
+    /// Bytes of every PATCH that arrived.
+    pub(crate) patched: Vec<usize>,
     tokens: HashMap<String, u32>,
     /// Every request: method, path with query, authorization, range.
     pub(crate) log: Vec<Seen>,
@@ -257,9 +261,15 @@ async fn answer(State((address, shared)): State<Context>, request: Request) -> R
         }
         return answer.body(Body::from(body)).unwrap();
     }
-    let sent = axum::body::to_bytes(body, 64 << 20)
+    let mut sent = axum::body::to_bytes(body, 64 << 20)
         .await
         .unwrap_or_default();
+    if let Some(Fault::Partly { after, .. }) = fault {
+        sent.truncate(after);
+    }
+    if head.method == Method::PATCH {
+        shared.lock().patched.push(sent.len());
+    }
     let answer = match is_token {
         true => token(&mut shared.lock(), &head.uri, &head.headers),
         false => route(
@@ -273,6 +283,7 @@ async fn answer(State((address, shared)): State<Context>, request: Request) -> R
     match fault {
         Some(Fault::Cut { after, .. }) => broken(answer, after, Duration::from_millis(50)).await,
         Some(Fault::Stall { after, .. }) => broken(answer, after, Duration::from_secs(60)).await,
+        Some(Fault::Partly { .. }) => plain(502, ""),
         _ => answer,
     }
 }
@@ -295,9 +306,10 @@ async fn broken(answer: Response, after: usize, pause: Duration) -> Response {
 
 fn take_fault(shared: &mut Shared, line: &str) -> Option<Fault> {
     let position = shared.faults.iter().position(|fault| match fault {
-        Fault::Answer { path, .. } | Fault::Cut { path, .. } | Fault::Stall { path, .. } => {
-            line.contains(path)
-        }
+        Fault::Answer { path, .. }
+        | Fault::Cut { path, .. }
+        | Fault::Partly { path, .. }
+        | Fault::Stall { path, .. } => line.contains(path),
     })?;
     Some(shared.faults.remove(position))
 }
@@ -393,7 +405,7 @@ fn route(
         return plain(200, "{}");
     }
     if let Some((repository, id)) = rest.split_once("/blobs/uploads/") {
-        return upload(shared, method, uri, repository, id, body);
+        return upload(shared, method, uri, headers, repository, id, body);
     }
     if rest.contains("/blobs/") {
         return blob(shared, uri, headers);
@@ -474,6 +486,7 @@ fn upload(
     shared: &mut Shared,
     method: &Method,
     uri: &Uri,
+    headers: &HeaderMap,
     repository: &str,
     id: &str,
     body: &Bytes,
@@ -508,8 +521,38 @@ fn upload(
                 .body(Body::empty())
                 .unwrap()
         }
+        "GET" => {
+            let Some(content) = shared.uploads.get(id) else {
+                return refused(
+                    404,
+                    "BLOB_UPLOAD_UNKNOWN",
+                    "blob upload unknown to registry",
+                );
+            };
+            let last = content.len().saturating_sub(1);
+            Response::builder()
+                .status(204)
+                .header("location", at(id))
+                .header("range", format!("0-{last}"))
+                .body(Body::empty())
+                .unwrap()
+        }
         "PATCH" => {
-            shared.uploads.get_mut(id).unwrap().extend_from_slice(body);
+            let Some(content) = shared.uploads.get_mut(id) else {
+                return refused(
+                    404,
+                    "BLOB_UPLOAD_UNKNOWN",
+                    "blob upload unknown to registry",
+                );
+            };
+            if let Some(range) = headers.get("content-range") {
+                let range = range.to_str().unwrap();
+                let expected = format!("{}-{}", content.len(), content.len() + body.len() - 1);
+                if !range.starts_with(&format!("{}-", content.len())) {
+                    return refused(416, "RANGE_INVALID", &expected);
+                }
+            }
+            content.extend_from_slice(body);
             Response::builder()
                 .status(202)
                 .header("location", at(id))
@@ -517,7 +560,13 @@ fn upload(
                 .unwrap()
         }
         "PUT" => {
-            let content = shared.uploads.remove(id).unwrap();
+            let Some(content) = shared.uploads.remove(id) else {
+                return refused(
+                    404,
+                    "BLOB_UPLOAD_UNKNOWN",
+                    "blob upload unknown to registry",
+                );
+            };
             let digest: Digest = query["digest"].parse().unwrap();
             if Digest::of(&content) != digest {
                 return refused(

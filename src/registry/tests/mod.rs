@@ -4,6 +4,7 @@
 mod documents;
 pub(crate) mod fake;
 mod mirrors;
+mod uploads;
 
 use std::io;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -516,7 +517,7 @@ impl UploadSource for Bytewise {
         self.begun.fetch_add(1, Ordering::Relaxed);
         let mut pieces: Vec<io::Result<Bytes>> = self
             .content
-            .chunks(3)
+            .chunks(self.content.len().div_ceil(1000).max(3))
             .map(|part| Ok(Bytes::copy_from_slice(part)))
             .collect();
         if self.fails {

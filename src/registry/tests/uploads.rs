@@ -1,0 +1,126 @@
+//! Uploads that break: they go on where they broke, or begin again where the registry does not know them any more.
+
+use std::time::Duration;
+
+use super::fake::{Fake, Fault};
+use super::{Bytewise, named};
+use crate::registry::{Error, UploadSource as _};
+
+fn content() -> Vec<u8> {
+    (0..20_000_000_u32).map(|n| n.to_le_bytes()[1]).collect()
+}
+
+#[tokio::test]
+async fn an_upload_goes_on_where_it_broke() {
+    let fake = Fake::start().await;
+    let source = Bytewise::new(&content());
+    fake.fault(Fault::Partly {
+        path: "PATCH",
+        after: 7_000_000,
+    });
+    // That it is not heard of at once is waited for.
+    fake.fault(Fault::Answer {
+        path: "GET /v2/a/blobs/uploads/",
+        status: 503,
+        header: None,
+        body: "",
+    });
+    let (client, to) = (fake.client(), named(&fake, "a:1"));
+    let digest = client.upload(&to, None, &source, &|_| ()).await.unwrap();
+    assert!(client.has_blob(&to, &digest).await.unwrap());
+    assert_eq!(fake.shared.lock().blobs[&digest], content());
+    let patched = fake.shared.lock().patched.clone();
+    assert_eq!(patched, [7_000_000, 8 << 20, 13_000_000 - (8 << 20)]);
+    assert_eq!(fake.seen("POST").len(), 1);
+}
+
+#[tokio::test]
+async fn a_chunk_that_breaks_costs_itself_alone() {
+    let fake = Fake::start().await;
+    let source = Bytewise::new(&content());
+    for (path, after) in [("PATCH", 0), ("PATCH", 8 << 20), ("PATCH", 1_000_000)] {
+        fake.fault(Fault::Partly { path, after });
+    }
+    let (client, to) = (fake.client(), named(&fake, "a:1"));
+    let digest = client.upload(&to, None, &source, &|_| ()).await.unwrap();
+    assert_eq!(fake.shared.lock().blobs[&digest], content());
+    // Nothing, a whole chunk of which only the answer was lost, a part of one, and the rest.
+    let patched: usize = fake.shared.lock().patched.iter().sum();
+    assert_eq!(patched, 20_000_000);
+}
+
+#[tokio::test]
+async fn an_upload_that_is_forgotten_begins_again() {
+    let fake = Fake::start().await;
+    let source = Bytewise::new(&content());
+    fake.fault(Fault::Partly {
+        path: "PATCH",
+        after: 7_000_000,
+    });
+    let unknown = r#"{"errors":[{"code":"BLOB_UPLOAD_UNKNOWN","message":"blob upload unknown to registry"}]}"#;
+    fake.fault(Fault::Answer {
+        path: "GET /v2/a/blobs/uploads/",
+        status: 404,
+        header: None,
+        body: unknown,
+    });
+    let (client, to) = (fake.client(), named(&fake, "a:1"));
+    let digest = client.upload(&to, None, &source, &|_| ()).await.unwrap();
+    assert_eq!(fake.shared.lock().blobs[&digest], content());
+    assert_eq!(fake.seen("POST").len(), 2);
+    // It was asked for before it was sent again.
+    let heads = fake.seen(&format!("HEAD /v2/a/blobs/{digest}"));
+    assert_eq!(heads.len(), 1);
+}
+
+#[tokio::test]
+async fn an_upload_whose_last_answer_was_lost_is_not_sent_again() {
+    let fake = Fake::start().await;
+    let source = Bytewise::new(b"some bytes");
+    let digest = source.digest().unwrap();
+    fake.fault(Fault::Answer {
+        path: "PUT",
+        status: 404,
+        header: None,
+        body: "",
+    });
+    // What the first PUT, of which nothing came back, has done.
+    fake.blob("a", b"some bytes");
+    fake.fault(Fault::Answer {
+        path: "GET /v2/a/blobs/uploads/",
+        status: 404,
+        header: None,
+        body: "",
+    });
+    let (client, to) = (fake.client(), named(&fake, "a:1"));
+    let sent = client.upload(&to, None, &source, &|_| ()).await.unwrap();
+    assert_eq!(sent, digest);
+    assert_eq!(fake.shared.lock().patched, [10]);
+}
+
+#[tokio::test]
+async fn a_registry_that_forgets_every_upload_is_given_up() {
+    let fake = Fake::start().await;
+    let source = Bytewise::new(&content());
+    for _ in 0..50 {
+        fake.fault(Fault::Partly {
+            path: "PATCH",
+            after: 3_000_000,
+        });
+        fake.fault(Fault::Answer {
+            path: "GET /v2/a/blobs/uploads/",
+            status: 404,
+            header: None,
+            body: "",
+        });
+    }
+    let pauses = parking_lot::Mutex::new(Vec::<Duration>::new());
+    let (client, to) = (fake.client(), named(&fake, "a:1"));
+    let error = client
+        .upload(&to, None, &source, &|pause| pauses.lock().push(pause))
+        .await
+        .unwrap_err();
+    assert!(matches!(error, Error::Refused(_)), "{error}");
+    let attempts = usize::try_from(client.settings().blob_attempts).unwrap();
+    assert_eq!(pauses.lock().len() + 1, attempts);
+}
