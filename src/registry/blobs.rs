@@ -12,6 +12,7 @@ use super::Result;
 use super::call::Call;
 use super::client::Client;
 use super::error::{Direction, Error};
+use super::foreign::Elsewhere;
 use super::manifest::Descriptor;
 use super::send::{Answered, Failed, header, next_chunk};
 use crate::reference::Reference;
@@ -30,6 +31,8 @@ pub struct BlobStream<'a> {
     answer: Option<(Url, Answered)>,
     /// The mirrors that gave some of it.
     mirrors: BTreeSet<usize>,
+    /// Asked where the registry has not got it.
+    elsewhere: Elsewhere,
     /// Bytes to drop: of an answer that starts at the beginning again.
     skip: u64,
     failures: u32,
@@ -55,6 +58,7 @@ impl Client {
             offset: 0,
             answer: None,
             mirrors: BTreeSet::new(),
+            elsewhere: Elsewhere::of(blob),
             skip: 0,
             failures: 0,
             failed_at: 0,
@@ -137,7 +141,13 @@ impl<'a> BlobStream<'a> {
             };
             self.answer = None;
             match next {
-                Next::GiveUp(error) => return Err(error),
+                Next::GiveUp(error) => {
+                    if !self.elsewhere.next(&self.client).await? {
+                        return Err(error);
+                    }
+                    tracing::info!(%error, digest = %self.digest, "not where the image is");
+                    self.failures = 0;
+                }
                 Next::Elsewhere => {}
                 Next::Pause(pause) => {
                     retrying(pause);
@@ -193,7 +203,11 @@ impl<'a> BlobStream<'a> {
     /// Asks for the blob, or for what is missing of it.
     async fn open(&mut self) -> std::result::Result<(Url, Answered), Next> {
         let call = self.call().await.map_err(Next::GiveUp)?;
-        match self.client.send_once(&call).await {
+        let answered = match self.elsewhere.ask(&call).await {
+            Some(answered) => answered,
+            None => self.client.send_once(&call).await,
+        };
+        match answered {
             Ok(answered) => {
                 self.accept(&answered)?;
                 Ok((call.url, answered))

@@ -273,8 +273,9 @@ impl fmt::Display for Refusal {
             (Direction::Pull, Some("NAME_UNKNOWN")) => {
                 write!(f, "repository {name} not found: {own}")
             }
+            // As docker says it: which repository it is was told before.
             (Direction::Push, Some("DENIED" | "UNAUTHORIZED" | "NAME_UNKNOWN")) => {
-                write!(f, "push access denied for {name}: {own}")
+                f.write_str(&own)
             }
             _ => write!(f, "{} \"{}\": {own}", self.action, self.url),
         }

@@ -16,6 +16,7 @@
 //! manifest      manifests and indexes: parsed, bounded, and refused when they can be read in two ways
 //! platform      which entry of an index fits this machine
 //! blobs         downloads that go on where they broke
+//! foreign       layers at the addresses that their descriptors name
 //! upload        blobs and manifests out: uploads that go on where they broke, mounts from another repository
 //! pieces        the bytes of an upload, in one stream or in chunks
 //! error         what can go wrong, in docker's words
@@ -31,6 +32,7 @@ mod client;
 pub mod credentials;
 mod documents;
 mod error;
+mod foreign;
 pub(crate) mod fuzzing;
 mod login;
 mod manifest;

@@ -233,7 +233,7 @@ pub(super) fn header(answer: &Response, name: &HeaderName) -> Option<String> {
 }
 
 /// The pause that a registry asks for, in seconds or as a date (RFC 9110, section 10.2.3), up to a limit.
-fn retry_after(answer: &Response) -> Option<Duration> {
+pub(super) fn retry_after(answer: &Response) -> Option<Duration> {
     pause(&header(answer, &RETRY_AFTER)?, SystemTime::now())
 }
 

@@ -30,6 +30,7 @@ fn descriptor(content: &[u8]) -> Descriptor {
         size,
         platform: None,
         annotations: Default::default(),
+        urls: Vec::new(),
     }
 }
 

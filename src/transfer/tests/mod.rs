@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 mod archives;
+mod foreign;
 mod real;
 mod registries;
 mod sharing;
