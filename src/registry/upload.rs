@@ -127,7 +127,11 @@ impl Client {
             if failures >= self.settings().blob_attempts || !may_help {
                 return Err(error);
             }
-            way = Way::Chunks;
+            way = match (way, &error) {
+                // Not every registry takes chunks.
+                (Way::Chunks, Error::Refused(_)) if !error.is_passing() => Way::Stream,
+                _ => Way::Chunks,
+            };
             let pause = self.settings().delay(failures);
             retrying(pause);
             tokio::time::sleep(pause).await;
@@ -211,8 +215,8 @@ impl Client {
         source: &dyn UploadSource,
     ) -> Result<Digest> {
         match way {
-            Way::Stream => self.stream(to, upload, source).await?,
-            Way::Chunks => self.chunks(to, upload, source).await?,
+            Way::Stream if upload.offset == 0 => self.stream(to, upload, source).await?,
+            Way::Stream | Way::Chunks => self.chunks(to, upload, source).await?,
         }
         let digest = source
             .digest()

@@ -99,6 +99,27 @@ async fn an_upload_whose_last_answer_was_lost_is_not_sent_again() {
 }
 
 #[tokio::test]
+async fn a_registry_that_takes_no_chunks_gets_a_stream() {
+    let fake = Fake::start().await;
+    let source = Bytewise::new(&content());
+    fake.fault(Fault::Partly {
+        path: "PATCH",
+        after: 0,
+    });
+    fake.fault(Fault::Answer {
+        path: "PATCH",
+        status: 416,
+        header: None,
+        body: "",
+    });
+    let (client, to) = (fake.client(), named(&fake, "a:1"));
+    let digest = client.upload(&to, None, &source, &|_| ()).await.unwrap();
+    assert_eq!(fake.shared.lock().blobs[&digest], content());
+    assert_eq!(fake.shared.lock().patched, [0, 20_000_000]);
+    assert_eq!(fake.seen("POST").len(), 1);
+}
+
+#[tokio::test]
 async fn a_registry_that_forgets_every_upload_is_given_up() {
     let fake = Fake::start().await;
     let source = Bytewise::new(&content());
