@@ -9,7 +9,7 @@ use super::Result;
 use super::call::Call;
 use super::client::Client;
 use super::error::Error;
-use super::manifest::{Fetched, MANIFEST_BYTES_MAX, Manifest, media};
+use super::manifest::{Fetched, InvalidManifest, Manifest, media};
 use crate::reference::{DEFAULT_TAG, Reference};
 
 /// Bytes of one page of tags.
@@ -40,8 +40,19 @@ impl Client {
             call.headers
                 .append(ACCEPT, HeaderValue::from_static(accepted));
         }
-        self.document(&call, MANIFEST_BYTES_MAX, |headers, bytes| {
-            read_manifest(reference, headers, bytes)
+        let settings = self.settings();
+        self.document(&call, settings.manifest_bytes_max, |headers, bytes| {
+            let fetched = read_manifest(reference, headers, bytes)?;
+            match &fetched.manifest {
+                Manifest::Image(image) if image.layers.len() > settings.layers_max => {
+                    let source = InvalidManifest::TooMany {
+                        what: "layers",
+                        limit: settings.layers_max,
+                    };
+                    Err(unusable(reference, source))
+                }
+                _ => Ok(fetched),
+            }
         })
         .await
     }
@@ -102,16 +113,20 @@ fn read_manifest(reference: &Reference, headers: &HeaderMap, bytes: Vec<u8>) -> 
         media_type: media_type.to_owned(),
         bytes,
     };
-    let manifest = Manifest::parse(&raw).map_err(|source| Error::Manifest {
-        name: reference.familiar(),
-        source,
-    })?;
+    let manifest = Manifest::parse(&raw).map_err(|source| unusable(reference, source))?;
     raw.media_type = manifest.media_type(&raw).to_owned();
     Ok(Fetched {
         raw,
         id: ManifestId(actual),
         manifest,
     })
+}
+
+fn unusable(reference: &Reference, source: InvalidManifest) -> Error {
+    Error::Manifest {
+        name: reference.familiar(),
+        source,
+    }
 }
 
 fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {

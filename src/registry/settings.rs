@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::manifest::{LAYERS_MAX, MANIFEST_BYTES_MAX};
 use super::reach::{Insecure, MirrorAt, Proxies};
 
 /// How patient a client is, and how it reaches registries.
@@ -22,6 +23,10 @@ pub struct Settings {
     pub delay_max: Duration,
     /// Layers of one image that are fetched at once.
     pub layers_at_once: usize,
+    /// Bytes of a manifest or an index.
+    pub manifest_bytes_max: usize,
+    /// Layers of one image; more than [`LAYERS_MAX`] are none in any case.
+    pub layers_max: usize,
     /// Registries that need no verified TLS.
     pub insecure: Vec<Insecure>,
     /// Directories in the layout of docker's certs.d.
@@ -42,6 +47,8 @@ impl Default for Settings {
             delay_first: Duration::from_secs(1),
             delay_max: Duration::from_secs(30),
             layers_at_once: 3,
+            manifest_bytes_max: MANIFEST_BYTES_MAX,
+            layers_max: LAYERS_MAX,
             insecure: Vec::new(),
             certs_dirs: ["/etc/docker/certs.d", "/etc/containers/certs.d"]
                 .map(PathBuf::from)

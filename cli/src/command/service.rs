@@ -113,6 +113,8 @@ Such a service is told by /etc/nacre/nacre.toml (--config, NACRE_CONFIG), which 
   xattr-bytes = 65536
   xattrs-bytes = 1048576
   sparse-extents = 1048576
+  manifest-bytes = 4194304                        # of one that a registry sends
+  layers = 1024                                   # of one image from a registry; never more
 
 A flag counts more than a variable, a variable more than the file. The variable of a key is its name in capitals
 behind NACRE_, as in NACRE_STALL_SECONDS=30; the proxies' are the usual ones. NACRE_INSECURE_REGISTRIES,

@@ -76,10 +76,13 @@ pub struct MirrorRule {
     pub locations: Vec<String>,
 }
 
-/// A limit on archives: the names of [`ServiceOptions::limits`].
+/// A limit on what comes from elsewhere, most of them on archives: the names of [`ServiceOptions::limits`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-#[expect(missing_docs, reason = "nacre-store's Limits says what each means")]
+#[expect(
+    missing_docs,
+    reason = "nacre-store's Limits says what each means; the last two are a registry's"
+)]
 pub enum Limit {
     LayerBytes,
     InflateRatio,
@@ -92,6 +95,8 @@ pub enum Limit {
     XattrBytes,
     XattrsBytes,
     SparseExtents,
+    ManifestBytes,
+    Layers,
 }
 
 impl Limit {
@@ -110,6 +115,8 @@ impl Limit {
             Self::XattrBytes => "xattr-bytes",
             Self::XattrsBytes => "xattrs-bytes",
             Self::SparseExtents => "sparse-extents",
+            Self::ManifestBytes => "manifest-bytes",
+            Self::Layers => "layers",
         }
     }
 }
@@ -312,6 +319,8 @@ path-depth = 8
 xattr-bytes = 9
 xattrs-bytes = 10
 sparse-extents = 11
+manifest-bytes = 12
+layers = 13
 "#;
 
     #[test]
@@ -322,7 +331,7 @@ sparse-extents = 11
             all.mirror.first().unwrap().locations,
             ["m:5000/hub", "http://n"]
         );
-        assert_eq!(all.limits.len(), 11);
+        assert_eq!(all.limits.len(), 13);
         for (limit, number) in &all.limits {
             assert!(ALL.contains(&format!("{} = {number}\n", limit.name())));
         }

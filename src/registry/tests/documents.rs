@@ -1,8 +1,8 @@
 //! Small documents over a bad network: what breaks off within is asked for again.
 
-use super::fake::{Fake, Fault, client};
+use super::fake::{Fake, Fault, client, impatient};
 use super::named;
-use crate::registry::{Credentials, Error, Settings};
+use crate::registry::{Client, Credentials, Error, Settings};
 
 #[tokio::test]
 async fn a_document_that_breaks_off_is_asked_for_again() {
@@ -63,4 +63,33 @@ async fn a_token_that_breaks_off_or_is_not_to_be_had_now_is_asked_for_again() {
         fake.domain()
     );
     assert!(error.to_string().starts_with(&expected), "{error}");
+}
+
+#[tokio::test]
+async fn manifests_have_the_limits_that_were_set() {
+    let fake = Fake::start().await;
+    let (one, two) = (b"one".to_vec(), b"two".to_vec());
+    fake.image("a", "1", &[one, two], "amd64");
+    let reference = named(&fake, "a:1");
+    for (settings, words) in [
+        (
+            Settings {
+                layers_max: 1,
+                ..impatient()
+            },
+            "invalid manifest: more than 1 layers",
+        ),
+        (
+            Settings {
+                manifest_bytes_max: 100,
+                ..impatient()
+            },
+            "is larger than 100 bytes",
+        ),
+    ] {
+        let client = Client::new(&fake.domain(), Credentials::Anonymous, settings).unwrap();
+        let error = client.manifest(&reference).await.unwrap_err();
+        assert!(error.to_string().ends_with(words), "{error}");
+    }
+    fake.client().manifest(&reference).await.unwrap();
 }
