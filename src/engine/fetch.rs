@@ -95,42 +95,47 @@ impl Engine {
         Ok(pulled)
     }
 
-    /// Pushes one image.
+    /// Pushes one image; with a `platform` only if it is for that one.
     pub async fn push(
         &self,
         client: &Client,
         name: &Reference,
+        platform: Option<&Platform>,
         progress: Arc<dyn Progress>,
     ) -> Result<Pushed> {
-        let pushed = transfer::push(&self.store, client, name, progress).await?;
+        let pushed = transfer::push(&self.store, client, name, platform, progress).await?;
         if let Some(id) = self.store.resolve(&pushed.reference.to_string())? {
             self.tell_image("push", &id, &pushed.reference.familiar());
         }
         Ok(pushed)
     }
 
-    /// The complete names that a push of `name` means: the tag, or all of the repository's. nacre's short names work here too.
-    pub fn names_to_push(&self, name: &str, tag: Option<&str>) -> Result<Vec<Reference>> {
-        let parsed = Reference::parse(name).map_err(|e| Error::invalid(e.to_string()))?;
-        if let Some(tag) = tag.or(parsed.tag()) {
-            return Ok(vec![
-                parsed
-                    .with_tag(tag)
-                    .map_err(|e| Error::invalid(e.to_string()))?,
-            ]);
-        }
+    /// The complete names that a push to `repository` means: the tag, or all that it has, in order.
+    pub fn names_to_push(
+        &self,
+        repository: &Reference,
+        tag: Option<&str>,
+    ) -> Result<Vec<Reference>> {
         let images = self.store.images()?;
         let tags = images
             .iter()
             .flat_map(image::tags)
-            .filter(|known| known.repository() == parsed.repository());
-        let names: Vec<Reference> = tags.collect();
+            .filter(|known| known.repository() == repository.repository());
+        let mut names: Vec<Reference> = tags.collect();
         if names.is_empty() {
             return Err(Error::not_found(format!(
                 "An image does not exist locally with the tag: {}",
-                parsed.familiar()
+                repository.familiar_repository()
             )));
         }
+        if let Some(tag) = tag {
+            names.retain(|name| name.tag() == Some(tag));
+            if names.is_empty() {
+                let wanted = format!("{}:{tag}", repository.familiar_repository());
+                return Err(Error::not_found(format!("tag does not exist: {wanted}")));
+            }
+        }
+        names.sort_by(|a, b| a.tag().cmp(&b.tag()));
         Ok(names)
     }
 

@@ -6,16 +6,22 @@ use reqwest::{Method, Response, Url};
 
 use super::Result;
 use super::auth::{self, Challenge, Credentials, Step};
-use super::client::{Call, Client, shown};
+use super::call::Call;
+use super::client::Client;
 use super::error::{self, Error};
+use super::send::{Answered, shown};
 
 impl Client {
     /// Sends a request once to each mirror in turn, then to the registry itself.
-    pub(super) async fn send_authorised(&self, call: &Call<'_>) -> Result<Response> {
-        if let Some(answer) = self.ask_mirrors(call).await {
-            return Ok(answer);
+    pub(super) async fn send_authorised(&self, call: &Call<'_>) -> Result<Answered> {
+        if let Some(answered) = self.ask_mirrors(call).await {
+            return Ok(answered);
         }
-        self.send_here(&self.settled(call).await?).await
+        let response = self.send_here(&self.settled(call).await?).await?;
+        Ok(Answered {
+            response,
+            mirror: None,
+        })
     }
 
     /// Sends a request once; a 401 makes it look for a (new) token and send it once more.
@@ -156,7 +162,11 @@ impl Client {
             let (_, words) = error::read_error_body(status.as_u16(), &body);
             return Err(match status.as_u16() {
                 401 | 403 => self.unauthorised(call, format!("unauthorized: {words}")),
-                _ => self.breach(format!("failed to fetch a token from {realm}: {words}")),
+                status => Error::NoToken {
+                    realm: shown(realm),
+                    status,
+                    words,
+                },
             });
         }
         let answer = serde_json::from_slice(&body)

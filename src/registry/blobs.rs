@@ -1,5 +1,6 @@
 //! Blobs in: downloads that go on where they broke. Never holds more than a chunk; what comes is verified by who reads it to the end.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -8,13 +9,16 @@ use reqwest::header::{CONTENT_RANGE, HeaderValue, RANGE};
 use reqwest::{Method, Response, StatusCode, Url};
 
 use super::Result;
-use super::client::{Call, Client, action, header, retry_after, shown};
+use super::call::Call;
+use super::client::Client;
 use super::error::{Direction, Error};
+use super::foreign::Elsewhere;
 use super::manifest::Descriptor;
+use super::send::{Answered, Failed, header, next_chunk};
 use crate::reference::Reference;
 
 /// A download that came this much further since its last failure is a slow network, not a dead one: it may fail again as often.
-const FURTHER_BYTES: u64 = 1 << 20;
+pub(super) const FURTHER_BYTES: u64 = 1 << 20;
 
 /// A blob on its way in.
 pub struct BlobStream<'a> {
@@ -24,7 +28,11 @@ pub struct BlobStream<'a> {
     size: u64,
     /// Bytes handed out.
     offset: u64,
-    answer: Option<(Url, Response)>,
+    answer: Option<(Url, Answered)>,
+    /// The mirrors that gave some of it.
+    mirrors: BTreeSet<usize>,
+    /// Asked where the registry has not got it.
+    elsewhere: Elsewhere,
     /// Bytes to drop: of an answer that starts at the beginning again.
     skip: u64,
     failures: u32,
@@ -34,6 +42,8 @@ pub struct BlobStream<'a> {
 /// What to do next after a failure.
 enum Next {
     Pause(Duration),
+    /// A mirror is not asked again: the next source is, at once.
+    Elsewhere,
     GiveUp(Error),
 }
 
@@ -47,6 +57,8 @@ impl Client {
             size: blob.size,
             offset: 0,
             answer: None,
+            mirrors: BTreeSet::new(),
+            elsewhere: Elsewhere::of(blob),
             skip: 0,
             failures: 0,
             failed_at: 0,
@@ -67,20 +79,26 @@ impl Client {
                 limit,
             });
         }
-        let mut stream = self.blob(reference, blob);
-        let mut content = Vec::new();
-        while let Some(chunk) = stream.chunk(&mut |_| ()).await? {
-            content.extend_from_slice(&chunk);
-        }
-        let actual = Digest::of(&content);
-        if actual != blob.digest {
-            return Err(Error::DigestMismatch {
+        loop {
+            let mut stream = self.blob(reference, blob);
+            let mut content = Vec::new();
+            while let Some(chunk) = stream.chunk(&mut |_| ()).await? {
+                content.extend_from_slice(&chunk);
+            }
+            let actual = Digest::of(&content);
+            if actual == blob.digest {
+                return Ok(content);
+            }
+            let error = Error::DigestMismatch {
                 what,
                 expected: blob.digest,
                 actual,
-            });
+            };
+            // Each round costs a mirror at least, so this ends.
+            if !stream.distrust(&error) {
+                return Err(error);
+            }
         }
-        Ok(content)
     }
 
     /// Whether the repository has a blob.
@@ -98,6 +116,13 @@ impl Client {
 }
 
 impl<'a> BlobStream<'a> {
+    /// Leaves out what somebody has already.
+    pub fn starting_at(mut self, offset: u64) -> BlobStream<'a> {
+        self.offset = offset;
+        self.failed_at = offset;
+        self
+    }
+
     /// The next bytes, `None` after the last. Where the connection breaks it pauses, tells `retrying` for how long, and goes on.
     pub async fn chunk(
         &mut self,
@@ -116,7 +141,14 @@ impl<'a> BlobStream<'a> {
             };
             self.answer = None;
             match next {
-                Next::GiveUp(error) => return Err(error),
+                Next::GiveUp(error) => {
+                    if !self.elsewhere.next(&self.client).await? {
+                        return Err(error);
+                    }
+                    tracing::info!(%error, digest = %self.digest, "not where the image is");
+                    self.failures = 0;
+                }
+                Next::Elsewhere => {}
                 Next::Pause(pause) => {
                     retrying(pause);
                     tokio::time::sleep(pause).await;
@@ -127,16 +159,21 @@ impl<'a> BlobStream<'a> {
 
     /// One step: opens the answer, or reads from it.
     async fn advance(&mut self) -> std::result::Result<Option<Bytes>, Next> {
-        let Some((url, mut answer)) = self.answer.take() else {
+        let Some((url, mut answered)) = self.answer.take() else {
             self.answer = Some(self.open().await?);
             return Ok(None);
         };
-        let mut chunk = match next_chunk(&self.client, &Method::GET, &url, &mut answer).await {
+        let response = &mut answered.response;
+        let mut chunk = match next_chunk(&self.client, &Method::GET, &url, response).await {
             Ok(Some(chunk)) => chunk,
-            Ok(None) => return Err(self.failed(self.too_short(), None)),
-            Err(error) => return Err(self.failed(error, None)),
+            Ok(None) if answered.mirror.is_some() => {
+                return Err(self.refuse(answered.mirror, self.too_short()));
+            }
+            Ok(None) => return Err(self.failed(self.too_short().into())),
+            Err(error) => return Err(self.failed(error.into())),
         };
-        self.answer = Some((url, answer));
+        self.mirrors.extend(answered.mirror);
+        self.answer = Some((url, answered));
         let dropped = usize::try_from(self.skip)
             .unwrap_or(usize::MAX)
             .min(chunk.len());
@@ -164,30 +201,29 @@ impl<'a> BlobStream<'a> {
     }
 
     /// Asks for the blob, or for what is missing of it.
-    async fn open(&mut self) -> std::result::Result<(Url, Response), Next> {
-        let client = self.client.clone();
+    async fn open(&mut self) -> std::result::Result<(Url, Answered), Next> {
         let call = self.call().await.map_err(Next::GiveUp)?;
-        let url = call.url.clone();
-        let (error, pause) = match client.send_authorised(&call).await {
-            Ok(answer) if answer.status().is_success() => {
-                return self.accept(answer).map(|answer| (url, answer));
-            }
-            Ok(answer) => {
-                let pause = retry_after(&answer);
-                (client.refusal(&call, answer).await, pause)
-            }
-            Err(error) => (error, None),
+        let answered = match self.elsewhere.ask(&call).await {
+            Some(answered) => answered,
+            None => self.client.send_once(&call).await,
         };
-        Err(self.failed(error, pause))
+        match answered {
+            Ok(answered) => {
+                self.accept(&answered)?;
+                Ok((call.url, answered))
+            }
+            Err(failed) => Err(self.failed(failed)),
+        }
     }
 
     /// Checks that an answer is what is missing, or all of it.
-    fn accept(&mut self, answer: Response) -> std::result::Result<Response, Next> {
+    fn accept(&mut self, answered: &Answered) -> std::result::Result<(), Next> {
+        let answer = &answered.response;
         self.skip = match (answer.status(), self.offset) {
-            (StatusCode::PARTIAL_CONTENT, offset) if starts_at(&answer, offset) => 0,
+            (StatusCode::PARTIAL_CONTENT, offset) if starts_at(answer, offset) => 0,
             (StatusCode::PARTIAL_CONTENT, _) => {
                 let what = format!("blob {}: another range than the one asked for", self.digest);
-                return Err(Next::GiveUp(self.client.breach(what)));
+                return Err(self.refuse(answered.mirror, self.client.breach(what)));
             }
             // It knows no ranges: what is here already comes again.
             (_, offset) => offset,
@@ -200,9 +236,31 @@ impl<'a> BlobStream<'a> {
             }
         });
         match promised {
-            Some(actual) if actual != self.size => Err(Next::GiveUp(self.wrong_size(actual))),
-            _ => Ok(answer),
+            Some(actual) if actual != self.size => {
+                Err(self.refuse(answered.mirror, self.wrong_size(actual)))
+            }
+            _ => Ok(()),
         }
+    }
+
+    /// What follows an answer that is not to be used: the end, or where a mirror gave it, the next source.
+    fn refuse(&self, mirror: Option<usize>, error: Error) -> Next {
+        match mirror {
+            Some(mirror) => {
+                self.client.distrust(mirror, &error);
+                Next::Elsewhere
+            }
+            None => Next::GiveUp(error),
+        }
+    }
+
+    /// Asks the mirrors that gave some of the blob nothing more, because it is not what it should be. Says whether there
+    /// are any: then it may fare better elsewhere, from its first byte.
+    pub fn distrust(&self, error: &dyn std::error::Error) -> bool {
+        for mirror in &self.mirrors {
+            self.client.distrust(*mirror, error);
+        }
+        !self.mirrors.is_empty()
     }
 
     fn too_short(&self) -> Error {
@@ -219,7 +277,8 @@ impl<'a> BlobStream<'a> {
     }
 
     /// Counts a failure; decides whether to go on.
-    fn failed(&mut self, error: Error, pause: Option<Duration>) -> Next {
+    fn failed(&mut self, failed: Failed) -> Next {
+        let Failed { error, pause } = failed;
         if self.offset.saturating_sub(self.failed_at) >= FURTHER_BYTES {
             self.failures = 0;
         }
@@ -244,27 +303,4 @@ fn starts_at(answer: &Response, offset: u64) -> bool {
         .and_then(|range| range.split('-').next())
         .and_then(|first| first.trim().parse().ok());
     first == Some(offset)
-}
-
-/// The next piece of a body, not waited for longer than a stall may last.
-pub(super) async fn next_chunk(
-    client: &Client,
-    method: &Method,
-    url: &Url,
-    answer: &mut Response,
-) -> Result<Option<Bytes>> {
-    let action = action(method);
-    let stall = client.settings().stall;
-    match tokio::time::timeout(stall, answer.chunk()).await {
-        Ok(read) => read.map_err(|cause| Error::Transport {
-            action,
-            url: shown(url),
-            cause,
-        }),
-        Err(_) => Err(Error::Stalled {
-            action,
-            url: shown(url),
-            seconds: stall.as_secs(),
-        }),
-    }
 }

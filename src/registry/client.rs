@@ -1,86 +1,25 @@
-//! One registry: where it is, and how a request is sent, authorised, answered and tried again. Knows nothing of images.
+//! One registry: where it is, and what is kept of it. Knows nothing of images.
 
 use std::net::IpAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
-use bytes::Bytes;
-use reqwest::header::{HeaderMap, HeaderName, RETRY_AFTER};
-use reqwest::{Method, Response, Url};
+use reqwest::{Method, Url};
 use tokio::sync::OnceCell;
 
-use super::auth::{self, Auth, Credentials};
-use super::certificates::{self, Certificates};
-use super::error::{self, Direction, Error, Refusal};
+use super::Result;
+use super::auth::{Auth, Credentials};
+use super::call::Call;
+use super::certificates::Certificates;
+use super::error::Error;
 use super::mirrors::Mirror;
-use super::reach::{self, Insecure, MirrorAt, Proxies, Trust};
-use super::{Result, blobs};
+use super::reach::{self, Trust};
+use super::settings::Settings;
 use crate::reference::{DEFAULT_DOMAIN, Reference};
 
 /// Where docker.io's registry is.
 const DEFAULT_DOMAIN_HOST: &str = "registry-1.docker.io";
-/// Bytes of an error document that are read.
-const ERROR_BYTES_MAX: usize = 64 << 10;
-/// A registry that asks for a longer pause is told the user about instead.
-const RETRY_AFTER_MAX: Duration = Duration::from_secs(60);
 /// The name of the program to registries and token servers.
 const CLIENT_NAME: &str = concat!("nacre/", env!("CARGO_PKG_VERSION"));
-
-/// How patient a client is, and how it reaches registries.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// Until a connection must stand.
-    pub connect: Duration,
-    /// Without a byte, before an exchange counts as broken.
-    pub stall: Duration,
-    /// How often a short request is sent.
-    pub request_attempts: u32,
-    /// How often a blob's transfer is begun or taken up again without having come further.
-    pub blob_attempts: u32,
-    /// Before the second attempt; twice as long before each further one.
-    pub delay_first: Duration,
-    /// No pause is longer.
-    pub delay_max: Duration,
-    /// Layers of one image that are fetched at once.
-    pub layers_at_once: usize,
-    /// Registries that need no verified TLS.
-    pub insecure: Vec<Insecure>,
-    /// Directories in the layout of docker's certs.d.
-    pub certs_dirs: Vec<PathBuf>,
-    /// Through what.
-    pub proxies: Proxies,
-    /// Where images are looked for first, in order.
-    pub mirrors: Vec<MirrorAt>,
-}
-
-impl Default for Settings {
-    fn default() -> Settings {
-        Settings {
-            connect: Duration::from_secs(10),
-            stall: Duration::from_secs(60),
-            request_attempts: 3,
-            blob_attempts: 6,
-            delay_first: Duration::from_secs(1),
-            delay_max: Duration::from_secs(30),
-            layers_at_once: 3,
-            insecure: Vec::new(),
-            certs_dirs: ["/etc/docker/certs.d", "/etc/containers/certs.d"]
-                .map(PathBuf::from)
-                .into(),
-            proxies: Proxies::default(),
-            mirrors: Vec::new(),
-        }
-    }
-}
-
-impl Settings {
-    /// The pause after this many failures.
-    pub(super) fn delay(&self, failures: u32) -> Duration {
-        let doubled = 2_u32.saturating_pow(failures.saturating_sub(1));
-        self.delay_first.saturating_mul(doubled).min(self.delay_max)
-    }
-}
 
 /// A registry, seen with one user's credentials. Clones share its connections and tokens.
 #[derive(Clone)]
@@ -95,78 +34,6 @@ pub(super) struct Inner {
     trust: Trust,
     /// Asked first, in order; only a client for pulls has some.
     pub(super) mirrors: Vec<Mirror>,
-}
-
-/// One request, in a form that can be sent again.
-#[derive(Clone)]
-pub(super) struct Call<'a> {
-    pub(super) direction: Direction,
-    pub(super) reference: &'a Reference,
-    pub(super) method: Method,
-    pub(super) url: Url,
-    pub(super) headers: HeaderMap,
-    pub(super) body: Bytes,
-    /// Another repository that must be readable: the source of a mount.
-    pub(super) also_from: Option<&'a str>,
-    /// How often the transfer broke that this request belongs to: each time it begins one mirror further.
-    pub(super) failures: u32,
-    /// Whether it is about the registry, not a repository.
-    pub(super) unscoped: bool,
-}
-
-impl<'a> Call<'a> {
-    pub(super) fn get(reference: &'a Reference, url: Url) -> Call<'a> {
-        Call::new(Direction::Pull, reference, Method::GET, url)
-    }
-
-    pub(super) fn new(
-        direction: Direction,
-        reference: &'a Reference,
-        method: Method,
-        url: Url,
-    ) -> Call<'a> {
-        Call {
-            direction,
-            reference,
-            method,
-            url,
-            headers: HeaderMap::new(),
-            body: Bytes::new(),
-            also_from: None,
-            failures: 0,
-            unscoped: false,
-        }
-    }
-
-    /// `Get`, as errors name it.
-    pub(super) fn action(&self) -> &'static str {
-        action(&self.method)
-    }
-
-    /// What a token must allow (distribution, token scopes), the source of a mount included.
-    pub(super) fn scopes(&self) -> Vec<String> {
-        if self.unscoped {
-            return Vec::new();
-        }
-        let actions = match self.direction {
-            Direction::Pull => "pull",
-            Direction::Push => "pull,push",
-        };
-        let mut scopes = vec![format!("repository:{}:{actions}", self.reference.path())];
-        scopes.extend(self.also_from.map(|path| format!("repository:{path}:pull")));
-        scopes
-    }
-}
-
-pub(super) fn action(method: &Method) -> &'static str {
-    match method.as_str() {
-        "GET" => "Get",
-        "HEAD" => "Head",
-        "POST" => "Post",
-        "PUT" => "Put",
-        "PATCH" => "Patch",
-        _ => "Request",
-    }
 }
 
 impl Client {
@@ -299,130 +166,6 @@ impl Client {
             .await?;
         Ok(answer.status().as_u16())
     }
-
-    /// Sends a request until it succeeds, or fails in a way that will not pass.
-    pub(super) async fn send(&self, call: &Call<'_>) -> Result<Response> {
-        let mut failures = 0;
-        loop {
-            let (error, pause) = match self.send_authorised(call).await {
-                Ok(answer) if answer.status().is_success() => return Ok(answer),
-                Ok(answer) => {
-                    let pause = retry_after(&answer);
-                    (self.refusal(call, answer).await, pause)
-                }
-                Err(error) => (error, None),
-            };
-            failures += 1;
-            let unreachable =
-                matches!(&error, Error::Transport { cause, .. } if cause.is_connect());
-            if failures >= self.0.settings.request_attempts || unreachable || !error.is_passing() {
-                return Err(error);
-            }
-            tokio::time::sleep(pause.unwrap_or_else(|| self.0.settings.delay(failures))).await;
-        }
-    }
-
-    /// Waits for the head of an answer, not for ever.
-    pub(super) async fn timed(
-        &self,
-        method: &Method,
-        url: &Url,
-        send: impl Future<Output = reqwest::Result<Response>>,
-    ) -> Result<Response> {
-        let stall = self.0.settings.stall;
-        match tokio::time::timeout(stall, send).await {
-            Ok(sent) => sent.map_err(|cause| self.transport(method, url, cause)),
-            Err(_) => Err(Error::Stalled {
-                action: action(method),
-                url: shown(url),
-                seconds: stall.as_secs(),
-            }),
-        }
-    }
-
-    /// What a failed exchange is called: a certificate that is refused is no broken connection.
-    fn transport(&self, method: &Method, url: &Url, cause: reqwest::Error) -> Error {
-        let Inner {
-            registry, settings, ..
-        } = &*self.0;
-        match certificates::refused(&cause, registry, &settings.certs_dirs) {
-            Some(what) => Error::Untrusted {
-                action: action(method),
-                url: shown(url),
-                what,
-            },
-            None => Error::Transport {
-                action: action(method),
-                url: shown(url),
-                cause,
-            },
-        }
-    }
-
-    /// Reads a body that is to be held in memory, up to a limit.
-    pub(super) async fn read_body(
-        &self,
-        method: &Method,
-        url: &Url,
-        mut answer: Response,
-        limit: usize,
-    ) -> Result<Vec<u8>> {
-        let mut body = Vec::new();
-        while let Some(chunk) = blobs::next_chunk(self, method, url, &mut answer).await? {
-            if body.len().saturating_add(chunk.len()) > limit {
-                let what = format!("answer to {} \"{}\"", action(method), shown(url));
-                return Err(Error::TooLarge {
-                    what,
-                    limit: limit as u64,
-                });
-            }
-            body.extend_from_slice(&chunk);
-        }
-        Ok(body)
-    }
-
-    /// Makes an error of an answer that is no success.
-    pub(super) async fn refusal(&self, call: &Call<'_>, answer: Response) -> Error {
-        let status = answer.status().as_u16();
-        let oauth = auth::read_challenges(answer.headers())
-            .error
-            .filter(|_| status == 401 || status == 403);
-        // The body of a refusal only adds words: that it breaks off changes nothing.
-        let body = self
-            .read_body(&call.method, &call.url, answer, ERROR_BYTES_MAX)
-            .await
-            .unwrap_or_default();
-        let (mut code, mut message) = error::read_error_body(status, &body);
-        match oauth {
-            Some((kind, words)) if kind == "insufficient_scope" => {
-                code = Some("DENIED".to_owned());
-                message = words
-                    .unwrap_or_else(|| "requested access to the resource is denied".to_owned());
-            }
-            _ if status == 401 && code.is_none() => {
-                code = Some("UNAUTHORIZED".to_owned());
-                message = "authentication required".to_owned();
-            }
-            _ => {}
-        }
-        Error::Refused(Box::new(Refusal {
-            direction: call.direction,
-            action: call.action(),
-            url: shown(&call.url),
-            reference: call.reference.clone(),
-            status,
-            code,
-            message,
-        }))
-    }
-
-    /// The registry broke the protocol.
-    pub(super) fn breach(&self, what: String) -> Error {
-        Error::Protocol {
-            registry: self.0.registry.clone(),
-            what,
-        }
-    }
 }
 
 fn http_client(domain: &str, settings: &Settings, trust: Trust) -> Result<reqwest::Client> {
@@ -452,27 +195,6 @@ fn http_client(domain: &str, settings: &Settings, trust: Trust) -> Result<reqwes
         builder = builder.proxy(proxy);
     }
     certificates.apply(builder).build().map_err(setup)
-}
-
-/// An address as errors show it: what follows `?` may be a secret of somebody's.
-pub(super) fn shown(url: &Url) -> String {
-    let mut url = url.clone();
-    url.set_query(None);
-    url.to_string()
-}
-
-pub(super) fn header(answer: &Response, name: &HeaderName) -> Option<String> {
-    answer
-        .headers()
-        .get(name)
-        .and_then(|value| value.to_str().ok())
-        .map(str::to_owned)
-}
-
-/// Reads the pause that a registry asks for in seconds.
-pub(super) fn retry_after(answer: &Response) -> Option<Duration> {
-    let seconds = header(answer, &RETRY_AFTER)?.trim().parse().ok()?;
-    Some(Duration::from_secs(seconds).min(RETRY_AFTER_MAX))
 }
 
 /// Whether a domain is this machine.
@@ -516,14 +238,5 @@ mod tests {
         ] {
             assert!(!is_loopback(domain), "{domain}");
         }
-    }
-
-    #[test]
-    fn pauses_grow_up_to_a_limit() {
-        let settings = Settings::default();
-        let seconds: Vec<u64> = (1..8)
-            .map(|failures| settings.delay(failures).as_secs())
-            .collect();
-        assert_eq!(seconds, [1, 2, 4, 8, 16, 30, 30]);
     }
 }

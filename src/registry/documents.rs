@@ -2,13 +2,14 @@
 
 use nacre_store::{Digest, ManifestId, RawManifest};
 use reqwest::Url;
-use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderName, HeaderValue, LINK};
+use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LINK};
 use serde::Deserialize;
 
 use super::Result;
-use super::client::{Call, Client, header};
+use super::call::Call;
+use super::client::Client;
 use super::error::Error;
-use super::manifest::{Fetched, MANIFEST_BYTES_MAX, Manifest, media};
+use super::manifest::{Fetched, InvalidManifest, Manifest, media};
 use crate::reference::{DEFAULT_TAG, Reference};
 
 /// Bytes of one page of tags.
@@ -39,40 +40,21 @@ impl Client {
             call.headers
                 .append(ACCEPT, HeaderValue::from_static(accepted));
         }
-        let answer = self.send(&call).await?;
-        let media_type = header(&answer, &CONTENT_TYPE).unwrap_or_default();
-        let media_type = media_type
-            .split(';')
-            .next()
-            .unwrap_or_default()
-            .trim()
-            .to_owned();
-        let named: Option<Digest> =
-            header(&answer, &CONTENT_DIGEST).and_then(|text| text.parse().ok());
-        let bytes = self
-            .read_body(&call.method, &call.url, answer, MANIFEST_BYTES_MAX)
-            .await?;
-        let actual = Digest::of(&bytes);
-        if let Some(expected) = reference.digest().copied().or(named)
-            && expected != actual
-        {
-            return Err(Error::DigestMismatch {
-                what: "manifest",
-                expected,
-                actual,
-            });
-        }
-        let mut raw = RawManifest { media_type, bytes };
-        let manifest = Manifest::parse(&raw).map_err(|source| Error::Manifest {
-            name: reference.familiar(),
-            source,
-        })?;
-        raw.media_type = manifest.media_type(&raw).to_owned();
-        Ok(Fetched {
-            raw,
-            id: ManifestId(actual),
-            manifest,
+        let settings = self.settings();
+        self.document(&call, settings.manifest_bytes_max, |headers, bytes| {
+            let fetched = read_manifest(reference, headers, bytes)?;
+            match &fetched.manifest {
+                Manifest::Image(image) if image.layers.len() > settings.layers_max => {
+                    let source = InvalidManifest::TooMany {
+                        what: "layers",
+                        limit: settings.layers_max,
+                    };
+                    Err(unusable(reference, source))
+                }
+                _ => Ok(fetched),
+            }
         })
+        .await
     }
 
     /// All tags of a repository, in the registry's order.
@@ -86,13 +68,14 @@ impl Client {
         let mut next = Some(self.url(reference, "tags/list?n=1000").await?);
         while let Some(url) = next {
             let call = Call::get(reference, url);
-            let answer = self.send(&call).await?;
-            next = header(&answer, &LINK).and_then(|link| next_page(&call.url, &link));
-            let body = self
-                .read_body(&call.method, &call.url, answer, TAGS_BYTES_MAX)
-                .await?;
-            let page: Page = serde_json::from_slice(&body)
-                .map_err(|error| self.breach(format!("list of tags: {error}")))?;
+            let read = |headers: &HeaderMap, body: Vec<u8>| {
+                let page = serde_json::from_slice::<Page>(&body)
+                    .map_err(|error| self.breach(format!("list of tags: {error}")))?;
+                let next = text(headers, &LINK).and_then(|link| next_page(&call.url, link));
+                Ok((page, next))
+            };
+            let (page, further) = self.document(&call, TAGS_BYTES_MAX, read).await?;
+            next = further;
             let page = page.tags.unwrap_or_default();
             if page.is_empty() {
                 break;
@@ -108,6 +91,46 @@ impl Client {
         }
         Ok(tags)
     }
+}
+
+/// Reads a manifest, and verifies it against the digest that it was asked by, or that came with it.
+fn read_manifest(reference: &Reference, headers: &HeaderMap, bytes: Vec<u8>) -> Result<Fetched> {
+    let media_type = text(headers, &CONTENT_TYPE).unwrap_or_default();
+    let media_type = media_type.split(';').next().unwrap_or_default().trim();
+    let named: Option<Digest> =
+        text(headers, &CONTENT_DIGEST).and_then(|digest| digest.parse().ok());
+    let actual = Digest::of(&bytes);
+    if let Some(expected) = reference.digest().copied().or(named)
+        && expected != actual
+    {
+        return Err(Error::DigestMismatch {
+            what: "manifest",
+            expected,
+            actual,
+        });
+    }
+    let mut raw = RawManifest {
+        media_type: media_type.to_owned(),
+        bytes,
+    };
+    let manifest = Manifest::parse(&raw).map_err(|source| unusable(reference, source))?;
+    raw.media_type = manifest.media_type(&raw).to_owned();
+    Ok(Fetched {
+        raw,
+        id: ManifestId(actual),
+        manifest,
+    })
+}
+
+fn unusable(reference: &Reference, source: InvalidManifest) -> Error {
+    Error::Manifest {
+        name: reference.familiar(),
+        source,
+    }
+}
+
+fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
+    headers.get(name)?.to_str().ok()
 }
 
 /// `<URL>; rel="next"` (RFC 5988), on the same registry.

@@ -57,6 +57,16 @@ pub enum Error {
         /// As in `no basic auth credentials`.
         reason: String,
     },
+    /// The token server gives no token, for no fault of the credentials.
+    #[error("failed to fetch a token from {realm}: {words}")]
+    NoToken {
+        /// The token server.
+        realm: String,
+        /// Its answer.
+        status: u16,
+        /// Its own words.
+        words: String,
+    },
     /// The answer is none that the protocol knows.
     #[error("registry {registry}: {what}")]
     Protocol {
@@ -168,6 +178,7 @@ impl Error {
             Error::Login { status: 401, .. } => 401,
             Error::Transport { .. }
             | Error::Stalled { .. }
+            | Error::NoToken { .. }
             | Error::Protocol { .. }
             | Error::DigestMismatch { .. }
             | Error::SizeMismatch { .. }
@@ -187,6 +198,7 @@ impl Error {
             Error::Transport { cause, .. } => !cause.is_builder() && !cause.is_redirect(),
             Error::Stalled { .. } => true,
             Error::Refused(refusal) => is_passing_status(refusal.status),
+            Error::NoToken { status, .. } => is_passing_status(*status),
             _ => false,
         }
     }
@@ -261,8 +273,9 @@ impl fmt::Display for Refusal {
             (Direction::Pull, Some("NAME_UNKNOWN")) => {
                 write!(f, "repository {name} not found: {own}")
             }
+            // As docker says it: which repository it is was told before.
             (Direction::Push, Some("DENIED" | "UNAUTHORIZED" | "NAME_UNKNOWN")) => {
-                write!(f, "push access denied for {name}: {own}")
+                f.write_str(&own)
             }
             _ => write!(f, "{} \"{}\": {own}", self.action, self.url),
         }

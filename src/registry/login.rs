@@ -1,8 +1,10 @@
 //! Whether a registry takes somebody's credentials. Keeps nothing.
 
 use super::Result;
-use super::client::{Call, Client, shown};
+use super::call::Call;
+use super::client::Client;
 use super::error::{Direction, Error};
+use super::send::shown;
 use crate::reference::Reference;
 
 impl Client {

@@ -16,6 +16,9 @@ pub const LAYERS_MAX: usize = 1024;
 /// Entries of one index; real ones have dozens.
 const INDEX_ENTRIES_MAX: usize = 4096;
 
+/// Addresses of one layer elsewhere; real ones have one or two.
+const URLS_MAX: usize = 16;
+
 /// Media types that have a meaning here.
 pub mod media {
     /// docker's image manifest.
@@ -121,6 +124,8 @@ pub struct Descriptor {
     pub platform: Option<Platform>,
     /// Notes.
     pub annotations: BTreeMap<String, String>,
+    /// Where else it is to be had. Only of layers that their publisher forbids to upload these are ever asked.
+    pub urls: Vec<String>,
 }
 
 #[derive(Deserialize)]
@@ -149,6 +154,8 @@ struct WireDescriptor {
     platform: Option<WirePlatform>,
     #[serde(default)]
     annotations: Option<BTreeMap<String, String>>,
+    #[serde(default)]
+    urls: Option<Vec<String>>,
 }
 
 #[derive(Deserialize)]
@@ -305,6 +312,13 @@ impl WireDescriptor {
             .map_err(|error: nacre_store::InvalidDigest| {
                 InvalidManifest::Syntax(error.to_string())
             })?;
+        let urls = self.urls.unwrap_or_default();
+        if urls.len() > URLS_MAX {
+            return Err(InvalidManifest::TooMany {
+                what: "urls of one layer",
+                limit: URLS_MAX,
+            });
+        }
         let platform = self
             .platform
             .filter(|platform| !platform.os.is_empty() || !platform.architecture.is_empty());
@@ -315,6 +329,7 @@ impl WireDescriptor {
             platform: platform
                 .map(|p| Platform::normal(&p.os, &p.architecture, p.variant.as_deref())),
             annotations: self.annotations.unwrap_or_default(),
+            urls,
         })
     }
 }

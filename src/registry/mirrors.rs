@@ -8,9 +8,12 @@ use reqwest::Response;
 
 use super::Result;
 use super::auth::Credentials;
-use super::client::{Call, Client, Settings};
+use super::call::Call;
+use super::client::Client;
 use super::error::{Direction, Error};
 use super::reach::{self, Trust};
+use super::send::Answered;
+use super::settings::Settings;
 use crate::reference::Reference;
 
 /// One mirror of the image that a client is for.
@@ -18,7 +21,7 @@ pub(super) struct Mirror {
     client: Client,
     /// The image's repository there.
     at: Reference,
-    /// It could not be reached: the rest of this pull does not wait for it again.
+    /// It could not be reached, or what it gave was not what it was asked for: the rest of this pull does without it.
     dead: AtomicBool,
 }
 
@@ -54,19 +57,24 @@ impl Client {
     }
 
     /// The first good answer of a mirror, if the request is for something that mirrors have.
-    pub(super) async fn ask_mirrors(&self, call: &Call<'_>) -> Option<Response> {
+    pub(super) async fn ask_mirrors(&self, call: &Call<'_>) -> Option<Answered> {
         let mirrors = &self.0.mirrors;
         let rest = mirrored(call)?;
         // Who broke off is not asked first again; when all had their turn, from the beginning.
         let turns = mirrors.len().saturating_add(1);
         let skipped = usize::try_from(call.failures).ok()?.checked_rem(turns)?;
-        for mirror in mirrors.iter().skip(skipped) {
+        for (place, mirror) in mirrors.iter().enumerate().skip(skipped) {
             if mirror.dead.load(Ordering::Relaxed) {
                 continue;
             }
             let registry = mirror.client.registry();
             match mirror.get(call, rest).await {
-                Ok(answer) if answer.status().is_success() => return Some(answer),
+                Ok(response) if response.status().is_success() => {
+                    return Some(Answered {
+                        response,
+                        mirror: Some(place),
+                    });
+                }
                 Ok(answer) => {
                     let status = answer.status().as_u16();
                     tracing::info!(mirror = registry, status, what = rest, "not at this mirror");
@@ -78,11 +86,24 @@ impl Client {
                         Error::Untrusted { .. } | Error::Stalled { .. } => true,
                         _ => false,
                     };
-                    mirror.dead.store(unreachable, Ordering::Relaxed);
+                    mirror.dead.fetch_or(unreachable, Ordering::Relaxed);
                 }
             }
         }
         None
+    }
+
+    /// Asks a mirror nothing more: what it gave was not what it was asked for.
+    pub(super) fn distrust(&self, mirror: usize, error: &dyn std::error::Error) {
+        if let Some(mirror) = self.0.mirrors.get(mirror) {
+            let registry = mirror.client.registry();
+            tracing::warn!(
+                mirror = registry,
+                %error,
+                "the mirror gives what is not to be used"
+            );
+            mirror.dead.store(true, Ordering::Relaxed);
+        }
     }
 }
 

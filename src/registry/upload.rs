@@ -1,23 +1,27 @@
-//! Blobs and manifests out: upload, mount from another repository, tag. Never compresses, never re-serialises.
+//! Blobs and manifests out: upload, mount from another repository, tag. An upload that breaks goes on where it broke, as
+//! far as the registry knows where that is. Never compresses, never re-serialises.
 
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::{Stream, StreamExt as _};
+use futures_util::Stream;
 use nacre_store::{Digest, ManifestId, RawManifest};
-use parking_lot::Mutex;
-use reqwest::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, LOCATION};
+use reqwest::header::{CONTENT_TYPE, HeaderName, HeaderValue, LOCATION, RANGE};
 use reqwest::{Method, Response, StatusCode, Url};
 
 use super::Result;
-use super::auth;
-use super::client::{Call, Client, action, header, shown};
+use super::blobs::FURTHER_BYTES;
+use super::call::Call;
+use super::client::Client;
 use super::error::{Direction, Error};
+use super::pieces::{ANSWER_STALL, CHUNK_BYTES, CHUNK_BYTES_MAX, stalled};
+use super::send::header;
 use crate::reference::{DEFAULT_TAG, Reference};
+
+/// The smallest chunk that a registry takes (OCI distribution, "Pushing a blob in chunks").
+const CHUNK_MIN_LENGTH: HeaderName = HeaderName::from_static("oci-chunk-min-length");
 
 /// The bytes of an upload, as they come.
 pub type UploadBody = Pin<Box<dyn Stream<Item = io::Result<Bytes>> + Send>>;
@@ -35,8 +39,13 @@ pub trait UploadSource: Send + Sync {
 }
 
 /// An upload that a registry has agreed to.
+#[derive(Clone)]
 pub struct Upload {
-    location: Url,
+    pub(super) location: Url,
+    /// Bytes that the registry has of it.
+    pub(super) offset: u64,
+    /// How many it is sent at once, where it is not sent in one stream.
+    pub(super) chunk_bytes: usize,
 }
 
 /// A registry's answer to a wish to mount.
@@ -47,10 +56,33 @@ pub enum Mounted {
     No(Upload),
 }
 
-/// A registry that answers an upload this slowly has lost it; storing the last of many gigabytes takes a while.
-const ANSWER_STALL: Duration = Duration::from_secs(300);
-/// How often an upload is looked at.
-const WATCH: Duration = Duration::from_secs(5);
+/// How an upload stands.
+enum Stage {
+    /// The registry knows of none.
+    New,
+    /// More may be sent.
+    Going(Upload),
+    /// It broke; the registry may have more of it than is known here, or nothing any more.
+    Broken(Upload),
+}
+
+impl Stage {
+    fn offset(&self) -> u64 {
+        match self {
+            Stage::New => 0,
+            Stage::Going(upload) | Stage::Broken(upload) => upload.offset,
+        }
+    }
+}
+
+/// How the bytes are sent.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// All in one request: the fastest, and what every registry knows.
+    Stream,
+    /// In many: what it breaks off again then costs one of them.
+    Chunks,
+}
 
 impl Client {
     /// Asks for a blob to be taken over from another repository of the same registry.
@@ -68,61 +100,131 @@ impl Client {
         }
     }
 
-    /// Sends a blob, beginning again where that may help; returns its digest.
+    /// Sends a blob, going on or beginning again where that may help; returns its digest.
     pub async fn upload(
         &self,
         to: &Reference,
-        mut begun: Option<Upload>,
+        begun: Option<Upload>,
         source: &dyn UploadSource,
         retrying: &(dyn Fn(Duration) + Sync),
     ) -> Result<Digest> {
-        let mut failures = 0;
+        let mut stage = begun.map_or(Stage::New, Stage::Going);
+        let mut way = Way::Stream;
+        let (mut failures, mut furthest) = (0, 0_u64);
         loop {
-            let error = match self.upload_once(to, begun.take(), source).await {
-                Ok(digest) => return Ok(digest),
+            let error = match self.advance(to, &mut stage, way, source).await {
+                Ok(Some(digest)) => return Ok(digest),
+                Ok(None) => continue,
                 Err(error) => error,
             };
+            // Compared with the best so far: a registry that forgets an upload each time is not served for ever.
+            if stage.offset() >= furthest.saturating_add(FURTHER_BYTES) {
+                furthest = stage.offset();
+                failures = 0;
+            }
             failures += 1;
-            // A token that ended under way: the next attempt fetches another.
-            let token_ended =
-                matches!(&error, Error::Refused(refusal) if refusal.status == 401) && failures == 1;
-            if failures >= self.settings().blob_attempts || !(error.is_passing() || token_ended) {
+            let may_help = error.is_passing() || is_curable(&error, way, failures);
+            if failures >= self.settings().blob_attempts || !may_help {
                 return Err(error);
             }
+            way = match (way, &error) {
+                // Not every registry takes chunks.
+                (Way::Chunks, Error::Refused(_)) if !error.is_passing() => Way::Stream,
+                _ => Way::Chunks,
+            };
             let pause = self.settings().delay(failures);
             retrying(pause);
             tokio::time::sleep(pause).await;
         }
     }
 
-    async fn upload_once(
+    /// One step of an upload; the digest after the last one.
+    async fn advance(
         &self,
         to: &Reference,
-        begun: Option<Upload>,
+        stage: &mut Stage,
+        way: Way,
         source: &dyn UploadSource,
-    ) -> Result<Digest> {
-        let upload = match begun {
-            Some(upload) => upload,
-            None => {
-                let call = Call::new(
-                    Direction::Push,
-                    to,
-                    Method::POST,
-                    self.url(to, "blobs/uploads/").await?,
-                );
-                let answer = self.send(&call).await?;
-                self.upload_at(&call.url, &answer)?
+    ) -> Result<Option<Digest>> {
+        *stage = match std::mem::replace(stage, Stage::New) {
+            Stage::New => Stage::Going(self.begin(to).await?),
+            Stage::Going(mut upload) => {
+                let finished = self.finish(to, &mut upload, way, source).await;
+                *stage = Stage::Broken(upload);
+                return finished.map(Some);
+            }
+            Stage::Broken(upload) => match self.standing(to, &upload).await {
+                Ok(Some(upload)) => Stage::Going(upload),
+                Ok(None) => {
+                    // It may be unknown because it has come to its end, and only the answer was lost.
+                    if let Some(digest) = source.digest()
+                        && self.has_blob(to, &digest).await?
+                    {
+                        return Ok(Some(digest));
+                    }
+                    Stage::New
+                }
+                Err(error) => {
+                    *stage = Stage::Broken(upload);
+                    return Err(error);
+                }
+            },
+        };
+        Ok(None)
+    }
+
+    async fn begin(&self, to: &Reference) -> Result<Upload> {
+        let url = self.url(to, "blobs/uploads/").await?;
+        let call = Call::new(Direction::Push, to, Method::POST, url);
+        let answer = self.send(&call).await?;
+        self.upload_at(&call.url, &answer)
+    }
+
+    /// Asks how far an upload is. None: the registry knows nothing of it, or does not say.
+    async fn standing(&self, to: &Reference, upload: &Upload) -> Result<Option<Upload>> {
+        let url = upload.location.clone();
+        let call = Call::new(Direction::Push, to, Method::GET, url);
+        let answer = match self.send(&call).await {
+            Ok(answer) => answer,
+            Err(error @ (Error::Transport { .. } | Error::Stalled { .. })) => return Err(error),
+            Err(error) => {
+                tracing::info!(%error, "an upload cannot be gone on with");
+                return Ok(None);
             }
         };
-        let mut upload = self.patch(to, upload, source).await?;
+        let Some(offset) = header(&answer, &RANGE).and_then(|range| received(&range)) else {
+            return Ok(None);
+        };
+        let location = match self.upload_at(&call.url, &answer) {
+            Ok(next) => next.location,
+            Err(_) => call.url,
+        };
+        Ok(Some(Upload {
+            location,
+            offset,
+            chunk_bytes: upload.chunk_bytes,
+        }))
+    }
+
+    /// Sends what is missing, and the digest of the whole.
+    async fn finish(
+        &self,
+        to: &Reference,
+        upload: &mut Upload,
+        way: Way,
+        source: &dyn UploadSource,
+    ) -> Result<Digest> {
+        match way {
+            Way::Stream if upload.offset == 0 => self.stream(to, upload, source).await?,
+            Way::Stream | Way::Chunks => self.chunks(to, upload, source).await?,
+        }
         let digest = source
             .digest()
             .ok_or_else(|| self.breach(format!("it did not read {} to the end", source.name())))?;
-        upload
-            .location
-            .query_pairs_mut()
+        let mut url = upload.location.clone();
+        url.query_pairs_mut()
             .append_pair("digest", &digest.to_string());
-        let call = Call::new(Direction::Push, to, Method::PUT, upload.location);
+        let call = Call::new(Direction::Push, to, Method::PUT, url);
         let answer = tokio::time::timeout(ANSWER_STALL, self.send(&call)).await;
         match answer {
             Ok(answer) => answer.map(|_| digest),
@@ -130,55 +232,19 @@ impl Client {
         }
     }
 
-    /// Streams the bytes into an upload.
-    async fn patch(
-        &self,
-        to: &Reference,
-        upload: Upload,
-        source: &dyn UploadSource,
-    ) -> Result<Upload> {
-        let unreadable = |error| Error::Source {
-            what: source.name(),
-            source: error,
-        };
-        let mut call = Call::new(Direction::Push, to, Method::PATCH, upload.location);
-        call.headers.insert(
-            CONTENT_TYPE,
-            HeaderValue::from_static("application/octet-stream"),
-        );
-        if let Some(size) = source.size() {
-            call.headers.insert(CONTENT_LENGTH, HeaderValue::from(size));
-        }
-        let (watched, body) = Watched::new(source.open().map_err(unreadable)?);
-        let request = self
-            .http()
-            .request(Method::PATCH, call.url.clone())
-            .headers(self.headers(&call).await?);
-        let sending = request.body(reqwest::Body::wrap_stream(body)).send();
-        let answer = watched.wait(&call, sending).await;
-        if let Some(error) = watched.error.lock().take() {
-            return Err(unreadable(error));
-        }
-        let answer = answer?;
-        if answer.status() == 401
-            && let Some(challenge) = auth::read_challenges(answer.headers()).challenge
-        {
-            self.learn(challenge, &call);
-        }
-        if !answer.status().is_success() {
-            return Err(self.refusal(&call, answer).await);
-        }
-        self.upload_at(&call.url, &answer)
-    }
-
     /// Where an upload goes on.
-    fn upload_at(&self, from: &Url, answer: &Response) -> Result<Upload> {
+    pub(super) fn upload_at(&self, from: &Url, answer: &Response) -> Result<Upload> {
         let location = header(answer, &LOCATION)
             .ok_or_else(|| self.breach("it names no place for an upload".to_owned()))?;
         let location = from
             .join(&location)
             .map_err(|_| self.breach("the place for an upload is no address".to_owned()))?;
-        Ok(Upload { location })
+        let least = header(answer, &CHUNK_MIN_LENGTH).and_then(|least| least.trim().parse().ok());
+        Ok(Upload {
+            location,
+            offset: 0,
+            chunk_bytes: least.unwrap_or(0).clamp(CHUNK_BYTES, CHUNK_BYTES_MAX),
+        })
     }
 
     /// Sends a manifest under the reference's tag (or digest), byte for byte.
@@ -199,66 +265,52 @@ impl Client {
     }
 }
 
-/// Sees how far an upload is, and why its source failed.
-struct Watched {
-    sent: Arc<AtomicU64>,
-    error: Arc<Mutex<Option<io::Error>>>,
+/// Whether a refusal is one of this upload, so that going on or another one may end well: its token ended under way, the
+/// registry has forgotten it or has another part of it than was thought, or what was put together of parts is not the blob.
+fn is_curable(error: &Error, way: Way, failures: u32) -> bool {
+    let Error::Refused(refusal) = error else {
+        return false;
+    };
+    let of_upload = matches!(refusal.action, "Patch" | "Put");
+    match refusal.status {
+        401 => failures == 1,
+        404 | 416 => of_upload,
+        400 => of_upload && way == Way::Chunks,
+        _ => false,
+    }
 }
 
-impl Watched {
-    fn new(body: UploadBody) -> (Watched, UploadBody) {
-        let watched = Watched {
-            sent: Arc::default(),
-            error: Arc::default(),
-        };
-        let (sent, error) = (watched.sent.clone(), watched.error.clone());
-        let body = body.map(move |chunk| match chunk {
-            Ok(chunk) => {
-                sent.fetch_add(chunk.len() as u64, Ordering::Relaxed);
-                Ok(chunk)
-            }
-            Err(failed) => {
-                *error.lock() = Some(failed);
-                Err(io::Error::other("the source of the upload failed"))
-            }
-        });
-        (watched, Box::pin(body))
+/// How many bytes a registry has, by `0-1023`: the last one is named. Of `0-0` nobody knows whether it is none or one.
+fn received(range: &str) -> Option<u64> {
+    let range = range.trim();
+    let range = range
+        .strip_prefix("bytes=")
+        .or_else(|| range.strip_prefix("bytes "))
+        .unwrap_or(range);
+    let last: u64 = range.strip_prefix("0-")?.parse().ok()?;
+    if last == 0 {
+        return Some(0);
     }
+    last.checked_add(1)
+}
 
-    /// Waits for the answer as long as bytes move, and for a while after the last.
-    async fn wait(
-        &self,
-        call: &Call<'_>,
-        sending: impl Future<Output = reqwest::Result<Response>>,
-    ) -> Result<Response> {
-        tokio::pin!(sending);
-        let (mut seen, mut still) = (0, Duration::ZERO);
-        loop {
-            if let Ok(sent) = tokio::time::timeout(WATCH, &mut sending).await {
-                return sent.map_err(|cause| Error::Transport {
-                    action: call.action(),
-                    url: shown(&call.url),
-                    cause,
-                });
-            }
-            let now = self.sent.load(Ordering::Relaxed);
-            still = if now == seen {
-                still.saturating_add(WATCH)
-            } else {
-                Duration::ZERO
-            };
-            seen = now;
-            if still >= ANSWER_STALL {
-                return Err(stalled(&call.method, &call.url));
-            }
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_range_names_its_last_byte() {
+        for (range, bytes) in [
+            ("0-1023", Some(1024)),
+            ("bytes=0-9", Some(10)),
+            ("bytes 0-9", Some(10)),
+            ("0-0", Some(0)),
+            ("5-9", None),
+            ("0--1", None),
+            ("0-18446744073709551615", None),
+            ("", None),
+        ] {
+            assert_eq!(received(range), bytes, "{range:?}");
         }
-    }
-}
-
-fn stalled(method: &Method, url: &Url) -> Error {
-    Error::Stalled {
-        action: action(method),
-        url: shown(url),
-        seconds: ANSWER_STALL.as_secs(),
     }
 }

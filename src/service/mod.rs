@@ -19,6 +19,7 @@ mod container_filter;
 mod containers;
 mod create;
 pub mod credentials;
+mod distribution;
 mod exec;
 mod follow;
 pub(crate) mod fuzzing;

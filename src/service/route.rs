@@ -4,7 +4,9 @@ use axum::http::{Method, StatusCode};
 
 use super::answer::{self, Outcome};
 use super::call::Call;
-use super::{auth, containers, create, exec, follow, images, nacre, streams, system, transfers};
+use super::{
+    auth, containers, create, distribution, exec, follow, images, nacre, streams, system, transfers,
+};
 
 /// Answers a request, or says that there is no such page.
 pub(crate) async fn dispatch(call: Call) -> Outcome {
@@ -56,6 +58,9 @@ async fn image_routes(call: Call, parts: &[&str]) -> Outcome {
         ("GET", ["images", name @ .., "get"]) => transfers::save_one(call, name.join("/")).await,
         ("POST", ["images", name @ .., "tag"]) => images::tag(call, name.join("/")).await,
         ("POST", ["images", name @ .., "push"]) => transfers::push(call, name.join("/")).await,
+        ("GET", ["distribution", name @ .., "json"]) => {
+            distribution::inspect(call, name.join("/")).await
+        }
         ("GET", ["images", "search"]) => Err(not_yet("search")),
         ("POST", ["build"]) => Err(not_yet("build")),
         ("DELETE", ["images", name @ ..]) if !name.is_empty() => {

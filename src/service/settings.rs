@@ -17,6 +17,10 @@ pub(super) fn registries(options: &ServiceOptions) -> Result<Settings, InvalidSe
         rule.locations.iter().map(at)
     });
     let seconds = |set: Option<u64>, default| set.map_or(default, Duration::from_secs);
+    let limited = |limit, default| match options.limits.get(&limit) {
+        Some(set) => usize::try_from(*set).unwrap_or(usize::MAX),
+        None => default,
+    };
     // Nothing works with none of these: the least that does is taken.
     let attempts = |set: Option<u32>, default| set.map_or(default, |set| set.max(1));
     Ok(Settings {
@@ -41,6 +45,8 @@ pub(super) fn registries(options: &ServiceOptions) -> Result<Settings, InvalidSe
             options.no_proxy.as_deref(),
         )?,
         mirrors: mirrors.collect::<Result<_, _>>()?,
+        manifest_bytes_max: limited(Limit::ManifestBytes, default.manifest_bytes_max),
+        layers_max: limited(Limit::Layers, default.layers_max),
         delay_first: default.delay_first,
         delay_max: default.delay_max,
     })
@@ -64,6 +70,8 @@ pub(super) fn store(options: &ServiceOptions) -> Options {
             Limit::XattrBytes => limits.xattr_bytes_max = size,
             Limit::XattrsBytes => limits.xattrs_bytes_max = size,
             Limit::SparseExtents => limits.extents_max = size,
+            // The registry client's.
+            Limit::ManifestBytes | Limit::Layers => {}
         }
     }
     Options {

@@ -19,6 +19,7 @@ use super::progress::{self, Sink};
 use crate::engine::{Engine, Error, ImportRequest, LocalSource, image};
 use crate::reference::Reference;
 use crate::registry::{Client, Credentials, Direction, Platform};
+use crate::transfer::{Pulled, status_line, tell_repository};
 
 /// base64url as docker's clients write it, with padding or without.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
@@ -125,25 +126,30 @@ async fn pull(call: Call) -> Outcome {
     let (engine, about) = (Arc::clone(&call.engine), Arc::clone(&call.about));
     progress::stream(|sink| async move {
         let client = client(&engine, &about, &name, given, Direction::Pull).await?;
+        let platform = platform.as_ref();
         if name.tag().is_some() || name.digest().is_some() {
-            return pull_one(&engine, &client, &name, platform.as_ref(), &sink).await;
+            let pulled = pull_one(&engine, &client, &name, platform, &sink).await?;
+            sink.line(api::Progress::status(pulled.status_line()));
+            return Ok(());
         }
-        for tag in client
-            .tags(&name)
-            .await
-            .map_err(crate::transfer::Error::from)?
-        {
+        let tags = client.tags(&name).await;
+        let mut updated = false;
+        for tag in tags.map_err(crate::transfer::Error::from)? {
             let Ok(name) = name.with_tag(&tag) else {
                 continue;
             };
-            pull_one(&engine, &client, &name, platform.as_ref(), &sink).await?;
+            let pulled = pull_one(&engine, &client, &name, platform, &sink).await?;
+            updated |= pulled.updated;
         }
+        // docker says what became of the repository, once.
+        let repository = name.familiar_repository();
+        sink.line(api::Progress::status(status_line(&repository, updated)));
         Ok(())
     })
     .await
 }
 
-async fn client(
+pub(super) async fn client(
     engine: &Arc<Engine>,
     about: &Arc<About>,
     name: &Reference,
@@ -160,15 +166,14 @@ async fn pull_one(
     name: &Reference,
     platform: Option<&Platform>,
     sink: &Sink,
-) -> Result<(), Error> {
+) -> Result<Pulled, Error> {
     let pulled = engine.pull(client, name, platform, sink.progress()).await?;
     sink.line(api::Progress::status(pulled.digest_line()));
-    sink.line(api::Progress::status(pulled.status_line()));
     sink.names(
         &pulled.image,
         pulled.reference.as_ref().map(Reference::familiar),
     );
-    Ok(())
+    Ok(pulled)
 }
 
 async fn import(mut call: Call) -> Outcome {
@@ -198,16 +203,26 @@ async fn import(mut call: Call) -> Outcome {
 }
 
 pub(crate) async fn push(call: Call, name: String) -> Outcome {
-    let tag = call.params.some("tag").map(str::to_owned);
-    let given = credentials(&call.headers)?;
-    let names = call
-        .work(move |engine| engine.names_to_push(&name, tag.as_deref()))
-        .await?;
+    let invalid = |e: crate::reference::InvalidReference| Error::invalid(e.to_string());
+    let repository = Reference::parse(&name).map_err(invalid)?;
+    if repository.digest().is_some() {
+        return Err(Error::invalid("cannot push a digest reference"));
+    }
+    let tag = call.params.some("tag").or(repository.tag());
+    let tag = tag.map(str::to_owned);
+    let (platform, given) = (platform(&call)?, credentials(&call.headers)?);
     let (engine, about) = (Arc::clone(&call.engine), Arc::clone(&call.about));
     progress::stream(|sink| async move {
+        // docker tells where it goes before it looks whether there is anything to push.
+        tell_repository(&repository, &*sink.progress());
+        let (finding, wanted) = (Arc::clone(&engine), repository.clone());
+        let names = call::blocking(move || finding.names_to_push(&wanted, tag.as_deref())).await?;
+        let client = client(&engine, &about, &repository, given, Direction::Push).await?;
         for name in names {
-            let client = client(&engine, &about, &name, given.clone(), Direction::Push).await?;
-            let pushed = engine.push(&client, &name, sink.progress()).await?;
+            let progress = sink.progress();
+            let pushed = engine
+                .push(&client, &name, platform.as_ref(), progress)
+                .await?;
             sink.line(api::Progress::status(pushed.line()));
             let tag = pushed.reference.tag().unwrap_or_default();
             let aux = json!({"Tag": tag, "Digest": pushed.digest.to_string(), "Size": pushed.size});

@@ -65,8 +65,8 @@ impl Feed {
         self.0.send(Piece::Bytes(piece)).await.is_ok()
     }
 
-    /// Says that all has been handed over. A feed that is dropped without it was broken off.
-    pub(super) async fn end(self) {
+    /// Says that all has been handed over; once or more often. A feed that is dropped without it was broken off.
+    pub(super) async fn end(&self) {
         // A reader that is gone has its own error to tell.
         drop(self.0.send(Piece::End).await);
     }

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use nacre_store::Digest;
 use nacre_store::archive::ArchiveError;
 
 use crate::registry::{self, InvalidManifest, Platform};
@@ -17,6 +18,15 @@ pub enum Error {
     /// The store's side.
     #[error(transparent)]
     Store(#[from] nacre_store::Error),
+    /// A layer's archive is refused for what is in it.
+    #[error("layer {layer}: {source}")]
+    Layer {
+        /// The digest of its archive.
+        layer: Digest,
+        /// Why.
+        #[source]
+        source: ArchiveError,
+    },
     /// A manifest of a layout or an archive cannot be used.
     #[error("{name}: {source}")]
     Manifest {
@@ -79,6 +89,17 @@ pub enum Error {
 pub type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
+    /// The store's error about a layer; one that does not name the layer itself gets its name here.
+    pub(super) fn of_layer(layer: &Digest, error: nacre_store::Error) -> Error {
+        match error {
+            nacre_store::Error::Archive(source) => Error::Layer {
+                layer: *layer,
+                source,
+            },
+            error => Error::Store(error),
+        }
+    }
+
     /// The status with which docker's API reports this.
     pub fn status(&self) -> u16 {
         match self {
@@ -92,6 +113,7 @@ impl Error {
             Error::Manifest { .. }
             | Error::Config { .. }
             | Error::NotAnImage(_)
+            | Error::Layer { .. }
             | Error::Archive(_) => 400,
             Error::Store(nacre_store::Error::NotFound { .. }) => 404,
             Error::Store(nacre_store::Error::Archive(_)) => 400,

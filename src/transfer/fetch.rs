@@ -9,12 +9,12 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::bridge::{Feed, blocking, feed, stopped};
-use super::downloads::Downloads;
+use super::bridge::{blocking, feed, stopped};
+use super::downloads::{Downloads, Turn, Underway};
 use super::error::{Error, Result};
 use super::progress::{Bar, Progress, Status, retrying, short, tell};
 use crate::reference::Reference;
-use crate::registry::{Client, Descriptor};
+use crate::registry::{BlobStream, Client, Descriptor};
 
 /// All layers of an image, the bottom one first.
 pub(super) struct Layers {
@@ -155,40 +155,14 @@ impl Errand {
         // The semaphore is never closed: an error here is the end of the service.
         let _permit = permit.map_err(|_| Error::Stopping)?;
         // Whoever has the turn has a permit as well and is at work, so nobody waits in a circle.
-        let _turn = tokio::select! {
+        let mut turn = tokio::select! {
             turn = self.downloads.turn(&layer.digest) => turn,
             () = self.failed.cancelled() => return Err(Error::Stopping),
         };
-        if let Some(unpacked) = self.present(layer, &diff).await? {
-            tell(
-                &*self.progress,
-                &short(&layer.digest),
-                Status::DownloadComplete,
-            );
-            return Ok(unpacked);
-        }
-        self.fetch(layer, diff).await
-    }
-
-    /// Downloads one layer and unpacks it while it comes.
-    async fn fetch(&self, layer: &Descriptor, diff: DiffId) -> Result<Unpacked> {
-        let (feed, reader) = feed();
-        let store = self.store.clone();
-        let expected = Expected {
-            archive: Some(ArchiveId(layer.digest)),
-            size: Some(layer.size),
-            diff: Some(diff),
+        let unpacked = match self.present(layer, &diff).await? {
+            Some(unpacked) => unpacked,
+            None => self.fetch(layer, diff, &mut turn).await?,
         };
-        let unpacking =
-            tokio::task::spawn_blocking(move || store.unpack(reader, &expected, &|_| ()));
-        let downloaded = tokio::select! {
-            downloaded = self.download(layer, feed) => downloaded,
-            () = self.failed.cancelled() => Err(Error::Stopping),
-        };
-        // Waited for in any case, so that nothing of this layer is under way when the caller hears of an error.
-        let unpacked = unpacking.await.map_err(stopped)?;
-        downloaded?;
-        let unpacked = unpacked?;
         tell(
             &*self.progress,
             &short(&layer.digest),
@@ -197,21 +171,96 @@ impl Errand {
         Ok(unpacked)
     }
 
-    /// Feeds a layer's bytes to the store, until it has them or has refused them.
-    async fn download(&self, layer: &Descriptor, feed: Feed) -> Result<()> {
+    /// Downloads one layer, or the rest of it, and unpacks it while it comes. What turns out not to be the layer is fetched
+    /// once more from its first byte, if somebody else may give something better.
+    async fn fetch(&self, layer: &Descriptor, diff: DiffId, turn: &mut Turn) -> Result<Unpacked> {
+        loop {
+            turn.take_if(|underway| underway.diff != diff);
+            let begun = turn.get_or_insert_with(|| self.begin(layer, diff));
+            let inherited = begun.offset > 0;
+            let mut stream = self
+                .client
+                .blob(&self.reference, layer)
+                .starting_at(begun.offset);
+            let downloaded = tokio::select! {
+                downloaded = self.download(layer, &mut stream, begun) => downloaded,
+                () = self.failed.cancelled() => Err(Error::Stopping),
+            };
+            if let Err(error) = downloaded {
+                if !turn.is_awaited()
+                    && let Some(Underway {
+                        feed, unpacking, ..
+                    }) = turn.take()
+                {
+                    // Waited for, so that nothing of this layer is under way when the caller hears of the error.
+                    drop(feed);
+                    drop(unpacking.await);
+                }
+                return Err(error);
+            }
+            let unpacked = (&mut begun.unpacking).await;
+            **turn = None;
+            let error = match unpacked.map_err(stopped)? {
+                Ok(unpacked) => return Ok(unpacked),
+                Err(error) => error,
+            };
+            if !is_of_content(&error) || !(stream.distrust(&error) || inherited) {
+                return Err(Error::of_layer(&layer.digest, error));
+            }
+            tracing::warn!(layer = %layer.digest, %error, "a layer is fetched once more");
+        }
+    }
+
+    fn begin(&self, layer: &Descriptor, diff: DiffId) -> Underway {
+        let (feed, reader) = feed();
+        let store = self.store.clone();
+        let expected = Expected {
+            archive: Some(ArchiveId(layer.digest)),
+            size: Some(layer.size),
+            diff: Some(diff),
+        };
+        let unpack = move || store.unpack(reader, &expected, &|_| ());
+        Underway {
+            feed,
+            unpacking: tokio::task::spawn_blocking(unpack),
+            diff,
+            offset: 0,
+        }
+    }
+
+    /// Feeds a layer's bytes to the store, until it has them or has refused them. May be dropped at any time: `begun` then
+    /// says how far it came.
+    async fn download(
+        &self,
+        layer: &Descriptor,
+        stream: &mut BlobStream<'_>,
+        begun: &mut Underway,
+    ) -> Result<()> {
         let id = short(&layer.digest);
         let bar = Bar::new(&*self.progress, &id, layer.size, Status::Downloading);
-        let mut stream = self.client.blob(&self.reference, layer);
+        bar.add(begun.offset);
         let mut told = |pause| tell(&*self.progress, &id, retrying(pause));
         while let Some(chunk) = stream.chunk(&mut told).await? {
-            bar.add(chunk.len() as u64);
-            if !feed.send(chunk).await {
+            let bytes = chunk.len() as u64;
+            if !begun.feed.send(chunk).await {
                 // The store has refused what came so far, and says why itself.
                 return Ok(());
             }
+            begun.offset = begun.offset.saturating_add(bytes);
+            bar.add(bytes);
         }
         tell(&*self.progress, &id, Status::VerifyingChecksum);
-        feed.end().await;
+        begun.feed.end().await;
         Ok(())
     }
+}
+
+/// Whether an archive was refused for its bytes.
+fn is_of_content(error: &nacre_store::Error) -> bool {
+    matches!(
+        error,
+        nacre_store::Error::Archive(_)
+            | nacre_store::Error::DigestMismatch { .. }
+            | nacre_store::Error::SizeMismatch { .. }
+    )
 }

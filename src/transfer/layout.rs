@@ -208,10 +208,10 @@ fn unpack(
         diff: Some(diff),
     };
     let bar = Bar::new(progress, &id, layer.size, Status::Extracting);
-    Ok((
-        store.unpack(file, &expected, &|bytes| bar.add(bytes))?,
-        true,
-    ))
+    let unpacked = store
+        .unpack(file, &expected, &|bytes| bar.add(bytes))
+        .map_err(|error| Error::of_layer(&layer.digest, error))?;
+    Ok((unpacked, true))
 }
 
 fn blob_path(dir: &Path, digest: &Digest) -> PathBuf {

@@ -46,8 +46,8 @@ pub use error::{Error, Result};
 pub use layout::pull_oci_layout;
 pub use load::{Loaded, load};
 pub use progress::{Event, Moved, Progress, Status};
-pub use pull::{Pulled, pull};
-pub use push::{Pushed, push};
+pub use pull::{Pulled, pull, status_line};
+pub use push::{Pushed, push, tell_repository};
 pub use save::{ToSave, save};
 
 /// Bytes of an image's configuration, fetched, loaded or made here; real ones have some tens of thousands.

@@ -42,10 +42,15 @@ impl Pulled {
             .reference
             .as_ref()
             .map_or_else(|| self.image.to_string(), Reference::familiar);
-        match self.updated {
-            true => format!("Status: Downloaded newer image for {name}"),
-            false => format!("Status: Image is up to date for {name}"),
-        }
+        status_line(&name, self.updated)
+    }
+}
+
+/// docker's last line on an image, or on a repository of which all tags were pulled.
+pub fn status_line(name: &str, updated: bool) -> String {
+    match updated {
+        true => format!("Status: Downloaded newer image for {name}"),
+        false => format!("Status: Image is up to date for {name}"),
     }
 }
 

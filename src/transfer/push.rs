@@ -10,11 +10,12 @@ use tokio::task::JoinSet;
 
 use super::bridge::{blocking, stopped};
 use super::error::{Error, Result};
+use super::image_config::ImageConfig;
 use super::outgoing::{self, Format, LayerBytes, OutgoingLayer};
 use super::progress::{Event, Progress, Status, retrying, short, tell};
 use super::sources::{Compressed, InMemory, Unchanged, compressed_before};
 use crate::reference::Reference;
-use crate::registry::{Client, Mounted, Upload, UploadSource, media};
+use crate::registry::{Client, Mounted, Platform, Upload, UploadSource, media};
 
 /// Layers under way at once; compressing keeps a processor busy.
 const LAYERS_AT_ONCE: usize = 3;
@@ -85,29 +86,39 @@ struct Errand {
     progress: Arc<dyn Progress>,
 }
 
-/// Pushes the image that `reference` names, to the repository that it names.
+/// Tells where a push goes; docker says so once, however many tags follow.
+pub fn tell_repository(repository: &Reference, progress: &dyn Progress) {
+    progress.event(Event {
+        id: None,
+        status: Status::RefersTo(repository.repository()),
+    });
+}
+
+/// Pushes the image that `reference` names, to the repository that it names. With a `platform` it must be for that one.
 pub async fn push(
     store: &Store,
     client: &Client,
     reference: &Reference,
+    platform: Option<&Platform>,
     progress: Arc<dyn Progress>,
 ) -> Result<Pushed> {
     let reference = reference.clone().or_latest();
     let (image, plan) = {
-        let (store, name) = (store.clone(), reference.clone());
+        let (store, name, platform) = (store.clone(), reference.clone(), platform.cloned());
         blocking(move || -> Result<_> {
             let missing = || Error::NoSuchImage(name.familiar());
             let id = store.resolve(&name.to_string())?.ok_or_else(missing)?;
             let image = store.image(&id)?.ok_or_else(missing)?;
+            let shown = name.familiar();
+            if platform.is_some() {
+                ImageConfig::parse(&shown, &image.config)?
+                    .check_platform(&shown, platform.as_ref())?;
+            }
             let plan = plan(&store, &image)?;
             Ok((image, plan))
         })
         .await??
     };
-    progress.event(Event {
-        id: None,
-        status: Status::RefersTo(reference.repository()),
-    });
     let errand = Errand {
         store: store.clone(),
         client: client.clone(),

@@ -6,7 +6,7 @@ use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
-use crate::nacre::{Nacre, run_tool};
+use crate::nacre::Nacre;
 use crate::registry::Registry;
 
 /// `htpasswd -Bbn me secret`
@@ -16,23 +16,13 @@ const HTPASSWD: &str = "me:$2y$05$WttFrUcuSvMPng5pNtzbXOSojT8t.FLl.wtDlN2YbpUdHP
 const ELSEWHERE: &str = "registry.test:5000";
 
 /// A registry with one small image, under this name in it; the store of `nacre` is empty afterwards.
-fn registry_with(nacre: &Nacre, name: &str) -> Registry {
+pub(crate) fn registry_with(nacre: &Nacre, name: &str) -> Registry {
     let registry = Registry::start();
     let folder = nacre.folder("image");
     fs::write(folder.join("hello"), "hello\n").unwrap();
-    let tar = nacre.path("image.tar");
-    run_tool(
-        "tar",
-        &[
-            "-C",
-            folder.to_str().unwrap(),
-            "-cf",
-            tar.to_str().unwrap(),
-            "hello",
-        ],
-    );
+    let tar = nacre.packed(&folder);
     let full = registry.name(name);
-    nacre.ok(&["import", tar.to_str().unwrap(), &full]);
+    nacre.ok(&["import", &tar, &full]);
     nacre.ok(&["push", &full]);
     nacre.ok(&["rmi", &full]);
     registry
@@ -139,7 +129,7 @@ fn a_credential_helper_keeps_what_the_file_does_not() {
 }
 
 /// A proxy that reaches one address, whatever it is asked for; it counts, and ends with the test's process.
-fn proxy_to(target: &str) -> (String, std::sync::Arc<std::sync::atomic::AtomicUsize>) {
+pub(crate) fn proxy_to(target: &str) -> (String, std::sync::Arc<std::sync::atomic::AtomicUsize>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = format!("http://{}", listener.local_addr().unwrap());
     let served = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
@@ -187,26 +177,29 @@ fn copy(from: &mut impl std::io::Read, to: &mut impl std::io::Write) {
     std::io::copy(from, to).ok();
 }
 
-/// An authority, a certificate of it for the registry, and one for a client, in a directory.
-fn certificates(dir: &Path) {
-    let openssl = |args: &str| {
-        let args: Vec<&str> = args.split(' ').collect();
-        let output = std::process::Command::new("openssl")
-            .args(&args)
-            .current_dir(dir)
-            .output()
-            .unwrap();
-        assert!(
-            output.status.success(),
-            "openssl {args:?}: {}",
-            String::from_utf8_lossy(&output.stderr)
-        );
-    };
+/// Runs openssl in a directory; no argument has a space.
+pub(crate) fn openssl(dir: &Path, args: &str) {
+    let args: Vec<&str> = args.split(' ').collect();
+    let output = std::process::Command::new("openssl")
+        .args(&args)
+        .current_dir(dir)
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "openssl {args:?}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
+/// An authority, a certificate of it for a registry, and one for a client, in a directory.
+pub(crate) fn certificates(dir: &Path, server: &str) {
+    let openssl = |args: &str| openssl(dir, args);
     let key = "-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes";
     openssl(&format!(
         "req -x509 {key} -keyout ca.key -out ca.crt -subj /CN=tests -days 2"
     ));
-    for (name, usage) in [("registry.test", "serverAuth"), ("client", "clientAuth")] {
+    for (name, usage) in [(server, "serverAuth"), ("client", "clientAuth")] {
         let extensions = format!("subjectAltName=DNS:{name}\nextendedKeyUsage={usage}\n");
         fs::write(dir.join("ext"), extensions).unwrap();
         openssl(&format!(
@@ -223,7 +216,7 @@ fn private_authorities_and_client_certificates_come_from_certs_d() {
     let mut nacre = Nacre::new();
     let open = registry_with(&nacre, "app");
     let pki = nacre.folder("pki");
-    certificates(&pki);
+    certificates(&pki, "registry.test");
     let file = |name: &str| pki.join(name).display().to_string();
     let tls = |more: &str| {
         let (cert, key) = (file("registry.test.crt"), file("registry.test.key"));
@@ -264,7 +257,7 @@ fn the_systems_authorities_are_those_of_ssl_cert_file() {
     let mut nacre = Nacre::new();
     let open = registry_with(&nacre, "app");
     let pki = nacre.folder("pki");
-    certificates(&pki);
+    certificates(&pki, "registry.test");
     let file = |name: &str| pki.join(name).display().to_string();
     let (cert, key) = (file("registry.test.crt"), file("registry.test.key"));
     let secure = open.again(
@@ -282,7 +275,7 @@ fn an_insecure_registry_is_reached_without_verification_or_without_tls() {
     let mut nacre = Nacre::new();
     let open = registry_with(&nacre, "app");
     let pki = nacre.folder("pki");
-    certificates(&pki);
+    certificates(&pki, "registry.test");
     let file = |name: &str| pki.join(name).display().to_string();
     let (cert, key) = (file("client.crt"), file("client.key"));
     let tls = format!(", tls: {{certificate: '{cert}', key: '{key}'}}");
@@ -314,7 +307,6 @@ fn mirrors_are_asked_in_order_and_the_name_stays() {
     let dead = TcpListener::bind("127.0.0.1:0").unwrap();
     let dead_address = dead.local_addr().unwrap().to_string();
     drop(dead);
-    let config = nacre.path("nacre.toml");
     let rule = |prefix: &str, locations: &[&str]| {
         format!("[[mirror]]\nprefix = \"{prefix}\"\nlocations = {locations:?}\n")
     };
@@ -325,8 +317,7 @@ fn mirrors_are_asked_in_order_and_the_name_stays() {
         lacks.address(),
         hub.as_str(),
     ];
-    fs::write(&config, rule("docker.io/library", &locations)).unwrap();
-    nacre.set("NACRE_CONFIG", config.to_str().unwrap());
+    let config = nacre.configure(&rule("docker.io/library", &locations));
     let said = nacre.ok(&["pull", "app"]);
     assert!(
         said.contains("Status: Downloaded newer image for app:latest"),
@@ -406,19 +397,6 @@ fn what_was_set_is_in_force_and_what_is_wrong_is_named() {
     for name in ["a", "b", "c", "d"] {
         fs::write(folder.join(name), name).unwrap();
     }
-    let tar = nacre.path("many.tar");
-    run_tool(
-        "tar",
-        &[
-            "-C",
-            folder.to_str().unwrap(),
-            "-cf",
-            tar.to_str().unwrap(),
-            "a",
-            "b",
-            "c",
-            "d",
-        ],
-    );
-    nacre.fails(&["import", tar.to_str().unwrap(), "many"], 1, "3");
+    let tar = nacre.packed(&folder);
+    nacre.fails(&["import", &tar, "many"], 1, "3");
 }

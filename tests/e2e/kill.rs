@@ -50,18 +50,8 @@ fn small(nacre: &Nacre) -> Small {
     }
     fs::write(tree.join("large"), vec![7; 300 << 10]).unwrap();
     std::os::unix::fs::symlink("large", tree.join("link")).unwrap();
-    let tar = nacre.path("tree.tar");
-    let packed = Command::new("tar")
-        .args([
-            "-C",
-            tree.to_str().unwrap(),
-            "-cf",
-            tar.to_str().unwrap(),
-            ".",
-        ])
-        .status();
-    assert!(packed.unwrap().success());
-    nacre.ok(&["import", tar.to_str().unwrap(), "small:1"]);
+    let tar = nacre.packed(&tree);
+    nacre.ok(&["import", &tar, "small:1"]);
     let archive = nacre.path("small.tar").to_str().unwrap().to_owned();
     nacre.ok(&["save", "-o", &archive, "small:1"]);
     let listing = listed(nacre, "small:1");
@@ -111,22 +101,8 @@ fn is_swept(nacre: &Nacre) {
     nacre.ok(&["image", "prune", "-f"]);
     nacre.check();
     for folder in ["blobs", "archives", "uppers"] {
-        let left: Vec<_> = walk(&nacre.root().join(folder));
-        assert_eq!(left, Vec::<String>::new(), "left in {folder}");
+        assert_eq!(nacre.kept(folder), Vec::<String>::new(), "left in {folder}");
     }
-}
-
-fn walk(folder: &Path) -> Vec<String> {
-    let Ok(entries) = fs::read_dir(folder) else {
-        return Vec::new();
-    };
-    entries
-        .flatten()
-        .flat_map(|entry| match entry.file_type().unwrap().is_dir() {
-            true => walk(&entry.path()),
-            false => vec![entry.path().display().to_string()],
-        })
-        .collect()
 }
 
 #[test]

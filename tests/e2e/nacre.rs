@@ -48,6 +48,14 @@ impl Nacre {
         self.env.push((name.to_owned(), value.to_owned()));
     }
 
+    /// Gives the commands to come, and the service that they start, a settings file.
+    pub(crate) fn configure(&mut self, text: &str) -> PathBuf {
+        let file = self.path("nacre.toml");
+        fs::write(&file, text).unwrap();
+        self.set("NACRE_CONFIG", file.to_str().unwrap());
+        file
+    }
+
     /// Takes a variable back, as [`Nacre::set`] sets it; a service that died is not asked.
     pub(crate) fn unset(&mut self, name: &str) {
         if self.is_served() {
@@ -178,6 +186,18 @@ impl Nacre {
         self.ok(&["system", "check"]);
     }
 
+    /// A tar of a folder, beside it.
+    pub(crate) fn packed(&self, folder: &Path) -> String {
+        let tar = folder.with_extension("tar").display().to_string();
+        run_tool("tar", &["-C", folder.to_str().unwrap(), "-cf", &tar, "."]);
+        tar
+    }
+
+    /// The files that the store keeps in one of its folders.
+    pub(crate) fn kept(&self, folder: &str) -> Vec<String> {
+        files_below(&self.root().join(folder))
+    }
+
     /// Mount points below the test's directory.
     pub(crate) fn mount_points(&self) -> Vec<PathBuf> {
         let prefix = self.dir.path().to_str().unwrap().to_owned();
@@ -269,6 +289,20 @@ pub(crate) fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
         assert!(Instant::now() < deadline, "never happened: {what}");
         std::thread::sleep(Duration::from_millis(20));
     }
+}
+
+/// Every file below a folder; none where there is no folder.
+fn files_below(folder: &Path) -> Vec<String> {
+    let Ok(entries) = fs::read_dir(folder) else {
+        return Vec::new();
+    };
+    entries
+        .flatten()
+        .flat_map(|entry| match entry.file_type().unwrap().is_dir() {
+            true => files_below(&entry.path()),
+            false => vec![entry.path().display().to_string()],
+        })
+        .collect()
 }
 
 /// One of the images of tests/images, as an OCI layout.

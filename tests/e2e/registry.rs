@@ -94,6 +94,49 @@ impl Registry {
         self.name(image)
     }
 
+    /// Puts a blob into a repository, as it is; returns its digest.
+    pub(crate) fn put_blob(&self, repository: &str, content: &[u8]) -> String {
+        let digest = nacre_store::Digest::of(content).to_string();
+        let at = format!("http://{}/v2/{repository}/blobs/uploads/", self.address);
+        let begun = run_tool("curl", &["-s", "-i", "-X", "POST", &at]);
+        let lines = begun.lines().filter_map(|line| line.split_once(": "));
+        let mut places = lines.filter(|(name, _)| name.eq_ignore_ascii_case("location"));
+        let place = places.next().unwrap().1.trim();
+        self.put(
+            &format!("{place}&digest={digest}"),
+            "application/octet-stream",
+            content,
+        );
+        digest
+    }
+
+    /// Puts a manifest into a repository, as it is.
+    pub(crate) fn put_manifest(&self, repository: &str, tag: &str, media_type: &str, text: &str) {
+        let at = format!("http://{}/v2/{repository}/manifests/{tag}", self.address);
+        self.put(&at, media_type, text.as_bytes());
+    }
+
+    fn put(&self, url: &str, media_type: &str, content: &[u8]) {
+        let file = self.dir.path().join("sent");
+        fs::write(&file, content).unwrap();
+        let (kind, file) = (format!("Content-Type: {media_type}"), file.display());
+        let sent = format!("@{file}");
+        run_tool(
+            "curl",
+            &[
+                "-sS",
+                "--fail-with-body",
+                "-X",
+                "PUT",
+                "-H",
+                &kind,
+                "--data-binary",
+                &sent,
+                url,
+            ],
+        );
+    }
+
     /// The digest that the registry gives for a name.
     pub(crate) fn digest(&self, name: &str) -> String {
         let target = format!("docker://{}", self.name(name));

@@ -59,8 +59,9 @@ pub(crate) async fn run(session: &Session, args: Args) -> Result<()> {
         Place::Stdout
     };
     follow(session.client.lines(call).await?, place).await?;
-    if args.quiet {
-        return out(&format!("{}\n", reference.canonical()));
+    match (args.quiet, args.all_tags) {
+        (false, _) => Ok(()),
+        (true, true) => out(&format!("{}\n", reference.full_name())),
+        (true, false) => out(&format!("{}\n", reference.canonical())),
     }
-    Ok(())
 }

@@ -113,9 +113,13 @@ Such a service is told by /etc/nacre/nacre.toml (--config, NACRE_CONFIG), which 
   xattr-bytes = 65536
   xattrs-bytes = 1048576
   sparse-extents = 1048576
+  manifest-bytes = 4194304                        # of one that a registry sends
+  layers = 1024                                   # of one image from a registry; never more
 
-A flag counts more than a variable, a variable more than the file.
-NACRE_INSECURE_REGISTRIES and NACRE_CERTS_DIRS separate by commas, the rules of NACRE_MIRRORS by semicolons.";
+A flag counts more than a variable, a variable more than the file. The variable of a key is its name in capitals
+behind NACRE_, as in NACRE_STALL_SECONDS=30; the proxies' are the usual ones. NACRE_INSECURE_REGISTRIES,
+NACRE_CERTS_DIRS and NACRE_LIMITS (entries=1000,path-depth=99) separate by commas, the rules of NACRE_MIRRORS by
+semicolons.";
 
 /// Stops the service.
 pub(crate) async fn run(session: &Session, args: &Args) -> Result<()> {

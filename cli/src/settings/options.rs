@@ -7,15 +7,15 @@
 //! | key | flag of `nacre service` | variable |
 //! |---|---|---|
 //! | `root`, `host` | `--root`, `-H` (of every command) | `NACRE_ROOT`, `NACRE_HOST` |
-//! | `idle-seconds` | `--idle` | |
+//! | `idle-seconds` | `--idle` | `NACRE_IDLE_SECONDS` |
 //! | `insecure-registries` | `--insecure-registry` | `NACRE_INSECURE_REGISTRIES` |
 //! | `certs-dirs` | `--certs-dir` | `NACRE_CERTS_DIRS` |
 //! | `[[mirror]]` | `--mirror` | `NACRE_MIRRORS` |
 //! | `http-proxy`, `https-proxy`, `no-proxy` | the same | `HTTP_PROXY`, `HTTPS_PROXY`, `NO_PROXY`, or small |
-//! | `connect-seconds`, `stall-seconds` | the same | |
-//! | `request-attempts`, `blob-attempts` | the same | |
-//! | `layers-at-once` | the same | |
-//! | `[limits]` | `--limit` | |
+//! | `connect-seconds`, `stall-seconds` | the same | `NACRE_CONNECT_SECONDS`, `NACRE_STALL_SECONDS` |
+//! | `request-attempts`, `blob-attempts` | the same | `NACRE_REQUEST_ATTEMPTS`, `NACRE_BLOB_ATTEMPTS` |
+//! | `layers-at-once` | the same | `NACRE_LAYERS_AT_ONCE` |
+//! | `[limits]` | `--limit` | `NACRE_LIMITS` |
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -76,10 +76,13 @@ pub struct MirrorRule {
     pub locations: Vec<String>,
 }
 
-/// A limit on archives: the names of [`ServiceOptions::limits`].
+/// A limit on what comes from elsewhere, most of them on archives: the names of [`ServiceOptions::limits`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-#[expect(missing_docs, reason = "nacre-store's Limits says what each means")]
+#[expect(
+    missing_docs,
+    reason = "nacre-store's Limits says what each means; the last two are a registry's"
+)]
 pub enum Limit {
     LayerBytes,
     InflateRatio,
@@ -92,6 +95,8 @@ pub enum Limit {
     XattrBytes,
     XattrsBytes,
     SparseExtents,
+    ManifestBytes,
+    Layers,
 }
 
 impl Limit {
@@ -110,6 +115,8 @@ impl Limit {
             Self::XattrBytes => "xattr-bytes",
             Self::XattrsBytes => "xattrs-bytes",
             Self::SparseExtents => "sparse-extents",
+            Self::ManifestBytes => "manifest-bytes",
+            Self::Layers => "layers",
         }
     }
 }
@@ -197,7 +204,18 @@ impl ServiceOptions {
             .split(';')
             .map(str::trim)
             .filter(|rule| !rule.is_empty());
+        let limits = words("NACRE_LIMITS").into_iter();
+        let limits = limits.map(|word| limit(&word));
         Ok(Self {
+            idle_seconds: number(&variable, "NACRE_IDLE_SECONDS")?,
+            connect_seconds: number(&variable, "NACRE_CONNECT_SECONDS")?,
+            stall_seconds: number(&variable, "NACRE_STALL_SECONDS")?,
+            request_attempts: number(&variable, "NACRE_REQUEST_ATTEMPTS")?,
+            blob_attempts: number(&variable, "NACRE_BLOB_ATTEMPTS")?,
+            layers_at_once: number(&variable, "NACRE_LAYERS_AT_ONCE")?,
+            limits: limits
+                .collect::<std::result::Result<_, _>>()
+                .map_err(|what| Error::said(format!("NACRE_LIMITS: {what}")))?,
             insecure_registries: words("NACRE_INSECURE_REGISTRIES"),
             certs_dirs: words("NACRE_CERTS_DIRS")
                 .into_iter()
@@ -212,6 +230,22 @@ impl ServiceOptions {
             no_proxy: either("NO_PROXY"),
             ..Self::default()
         })
+    }
+}
+
+/// The number that a variable holds; none where it is not set or empty.
+fn number<T: std::str::FromStr>(
+    variable: impl Fn(&str) -> Option<String>,
+    name: &str,
+) -> Result<Option<T>> {
+    let text = variable(name).unwrap_or_default();
+    let text = text.trim();
+    if text.is_empty() {
+        return Ok(None);
+    }
+    match text.parse() {
+        Ok(number) => Ok(Some(number)),
+        Err(_) => Err(Error::said(format!("{name}: {text:?} is not a number"))),
     }
 }
 
@@ -285,6 +319,8 @@ path-depth = 8
 xattr-bytes = 9
 xattrs-bytes = 10
 sparse-extents = 11
+manifest-bytes = 12
+layers = 13
 "#;
 
     #[test]
@@ -295,7 +331,7 @@ sparse-extents = 11
             all.mirror.first().unwrap().locations,
             ["m:5000/hub", "http://n"]
         );
-        assert_eq!(all.limits.len(), 11);
+        assert_eq!(all.limits.len(), 13);
         for (limit, number) in &all.limits {
             assert!(ALL.contains(&format!("{} = {number}\n", limit.name())));
         }
@@ -348,6 +384,13 @@ sparse-extents = 11
                 "NACRE_MIRRORS" => "docker.io=x,y; q.io=z",
                 "https_proxy" => "http://small",
                 "NO_PROXY" => "",
+                "NACRE_IDLE_SECONDS" => "71",
+                "NACRE_CONNECT_SECONDS" => "72",
+                "NACRE_STALL_SECONDS" => " 73 ",
+                "NACRE_REQUEST_ATTEMPTS" => "74",
+                "NACRE_BLOB_ATTEMPTS" => "75",
+                "NACRE_LAYERS_AT_ONCE" => "",
+                "NACRE_LIMITS" => "entries=76, path-depth=77",
                 _ => return None,
             };
             Some(value.to_owned())
@@ -359,6 +402,34 @@ sparse-extents = 11
         assert_eq!(all.mirror.len(), 2);
         assert_eq!(all.https_proxy.as_deref(), Some("http://small"));
         assert_eq!(all.no_proxy.as_deref(), Some("a,b"));
+        assert_eq!(
+            (all.idle_seconds, all.connect_seconds),
+            (Some(71), Some(72))
+        );
+        assert_eq!(
+            (all.stall_seconds, all.request_attempts),
+            (Some(73), Some(74))
+        );
+        assert_eq!((all.blob_attempts, all.layers_at_once), (Some(75), Some(5)));
+        assert_eq!(all.limits.get(&Limit::Entries), Some(&76));
+        assert_eq!(all.limits.get(&Limit::PathDepth), Some(&77));
+        assert_eq!(all.limits.get(&Limit::XattrBytes), Some(&9));
+    }
+
+    #[test]
+    fn a_variable_that_is_no_number_is_named() {
+        for (set, value) in [
+            ("NACRE_STALL_SECONDS", "soon"),
+            ("NACRE_BLOB_ATTEMPTS", "-1"),
+            ("NACRE_LAYERS_AT_ONCE", "99999999999"),
+            ("NACRE_LIMITS", "entries"),
+            ("NACRE_LIMITS", "entrys=1"),
+        ] {
+            let read =
+                ServiceOptions::of_environment(|name| (name == set).then(|| value.to_owned()));
+            let error = read.unwrap_err().to_string();
+            assert!(error.starts_with(&format!("{set}: ")), "{error}");
+        }
     }
 
     #[test]

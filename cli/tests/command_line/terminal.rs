@@ -166,6 +166,59 @@ fn an_archive_is_never_written_to_a_terminal() {
 }
 
 #[test]
+fn a_login_asks_and_does_not_show_the_password() {
+    let fake = Fake::new(vec![(
+        "POST /auth",
+        Reply::Body(
+            200,
+            "{\"Status\":\"Login Succeeded\",\"IdentityToken\":\"\"}".to_owned(),
+        ),
+    )]);
+    let mut pty = pty();
+    let home = tempfile::tempdir().unwrap();
+    let stdio = || Stdio::from(pty.slave.try_clone().unwrap());
+    let mut child = thin()
+        .arg("-H")
+        .arg(&fake.socket)
+        .args(["login", "r.test:5000"])
+        .env("DOCKER_CONFIG", home.path())
+        .stdin(stdio())
+        .stdout(stdio())
+        .stderr(stdio())
+        .spawn()
+        .unwrap();
+    let echoes = || {
+        let modes = tcgetattr(&pty.slave).unwrap().local_modes;
+        modes.contains(rustix::termios::LocalModes::ECHO)
+    };
+    let mut seen = String::new();
+    let mut read_until = |master: &mut std::fs::File, words: &str| {
+        while !seen.ends_with(words) {
+            let mut buffer = [0; 256];
+            let count = master.read(&mut buffer).unwrap();
+            seen.push_str(&String::from_utf8_lossy(buffer.get(..count).unwrap()));
+        }
+        seen.clone()
+    };
+    read_until(&mut pty.master, "Username: ");
+    assert!(echoes());
+    pty.master.write_all(b"me\n").unwrap();
+    read_until(&mut pty.master, "Password: ");
+    until(|| !echoes());
+    pty.master.write_all(b"hunter2\n").unwrap();
+    let seen = read_until(&mut pty.master, "Login Succeeded\r\n");
+    assert_eq!(child.wait().unwrap().code(), Some(0), "{seen:?}");
+    assert!(!seen.contains("hunter2"), "{seen:?}");
+    assert!(
+        seen.starts_with("Username: me\r\nPassword: \r\n"),
+        "{seen:?}"
+    );
+    assert!(echoes(), "the terminal is left without echo");
+    let kept = std::fs::read_to_string(home.path().join("config.json")).unwrap();
+    assert!(kept.contains("r.test:5000"), "{kept}");
+}
+
+#[test]
 fn layers_have_a_line_each_and_the_end_stands_below() {
     let fake = Fake::new(vec![(
         "POST /images/create",

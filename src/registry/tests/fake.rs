@@ -51,8 +51,12 @@ pub(crate) enum Fault {
         header: Option<(&'static str, String)>,
         body: &'static str,
     },
-    /// The connection ends after so many bytes of a blob.
+    /// The connection ends after so many bytes of the body.
     Cut { path: &'static str, after: usize },
+    /// Of an upload only so many bytes arrive, and the answer is none that helps.
+    Partly { path: &'static str, after: usize },
+    /// Nothing more comes after so many bytes of the body.
+    Stall { path: &'static str, after: usize },
 }
 
 #[derive(Default)]
@@ -64,7 +68,9 @@ pub(crate) struct Shared {
     /// Which repository has which blob.
     pub(crate) holds: HashSet<(String, Digest)>,
     pub(crate) manifests: HashMap<(String, String), (String, Bytes)>,
-    uploads: HashMap<String, Vec<u8>>,
+    pub(crate) uploads: HashMap<String, Vec<u8>>,
+    /// Bytes of every PATCH that arrived.
+    pub(crate) patched: Vec<usize>,
     tokens: HashMap<String, u32>,
     /// Every request: method, path with query, authorization, range.
     pub(crate) log: Vec<Seen>,
@@ -237,47 +243,73 @@ async fn answer(State((address, shared)): State<Context>, request: Request) -> R
         range: text("range"),
     };
     shared.lock().log.push(seen);
-    if head.uri.path() == "/token" {
-        return token(&mut shared.lock(), &head.uri, &head.headers);
-    }
-    if let Some(refusal) = refuse(&mut shared.lock(), address, &head.headers) {
+    let is_token = head.uri.path() == "/token";
+    if !is_token && let Some(refusal) = refuse(&mut shared.lock(), address, &head.headers) {
         return refusal;
     }
     let fault = take_fault(&mut shared.lock(), &line);
-    if let Some(fault) = fault {
-        match fault {
-            Fault::Answer {
-                status,
-                header,
-                body,
-                ..
-            } => {
-                let mut answer = Response::builder().status(status);
-                if let Some((name, value)) = header {
-                    answer = answer.header(name, value);
-                }
-                return answer.body(Body::from(body)).unwrap();
-            }
-            Fault::Cut { after, .. } => {
-                return blob(&shared.lock(), &head.uri, &head.headers, Some(after));
-            }
+    if let Some(Fault::Answer {
+        status,
+        header,
+        body,
+        ..
+    }) = fault
+    {
+        let mut answer = Response::builder().status(status);
+        if let Some((name, value)) = header {
+            answer = answer.header(name, value);
         }
+        return answer.body(Body::from(body)).unwrap();
     }
-    let sent = axum::body::to_bytes(body, 64 << 20)
+    let mut sent = axum::body::to_bytes(body, 64 << 20)
         .await
         .unwrap_or_default();
-    route(
-        &mut shared.lock(),
-        &head.method,
-        &head.uri,
-        &head.headers,
-        &sent,
-    )
+    if let Some(Fault::Partly { after, .. }) = fault {
+        sent.truncate(after);
+    }
+    if head.method == Method::PATCH {
+        shared.lock().patched.push(sent.len());
+    }
+    let answer = match is_token {
+        true => token(&mut shared.lock(), &head.uri, &head.headers),
+        false => route(
+            &mut shared.lock(),
+            &head.method,
+            &head.uri,
+            &head.headers,
+            &sent,
+        ),
+    };
+    match fault {
+        Some(Fault::Cut { after, .. }) => broken(answer, after, Duration::from_millis(50)).await,
+        Some(Fault::Stall { after, .. }) => broken(answer, after, Duration::from_secs(60)).await,
+        Some(Fault::Partly { .. }) => plain(502, ""),
+        _ => answer,
+    }
+}
+
+/// The same answer, that ends too early, a while after its last byte.
+async fn broken(answer: Response, after: usize, pause: Duration) -> Response {
+    let (mut head, body) = answer.into_parts();
+    let whole = axum::body::to_bytes(body, usize::MAX).await.unwrap();
+    head.headers.insert("content-length", whole.len().into());
+    let start = whole.slice(..after.min(whole.len()));
+    // What was sent must have left before the connection ends.
+    let cut = async move {
+        tokio::time::sleep(pause).await;
+        Err(std::io::Error::other("cut"))
+    };
+    let start = futures_util::stream::once(async { Ok(start) });
+    let pieces = start.chain(futures_util::stream::once(cut));
+    Response::from_parts(head, Body::from_stream(pieces))
 }
 
 fn take_fault(shared: &mut Shared, line: &str) -> Option<Fault> {
     let position = shared.faults.iter().position(|fault| match fault {
-        Fault::Answer { path, .. } | Fault::Cut { path, .. } => line.contains(path),
+        Fault::Answer { path, .. }
+        | Fault::Cut { path, .. }
+        | Fault::Partly { path, .. }
+        | Fault::Stall { path, .. } => line.contains(path),
     })?;
     Some(shared.faults.remove(position))
 }
@@ -373,10 +405,10 @@ fn route(
         return plain(200, "{}");
     }
     if let Some((repository, id)) = rest.split_once("/blobs/uploads/") {
-        return upload(shared, method, uri, repository, id, body);
+        return upload(shared, method, uri, headers, repository, id, body);
     }
     if rest.contains("/blobs/") {
-        return blob(shared, uri, headers, None);
+        return blob(shared, uri, headers);
     }
     if let Some(repository) = rest.strip_suffix("/tags/list") {
         let mut tags: Vec<&String> = shared
@@ -418,7 +450,7 @@ fn route(
     }
 }
 
-fn blob(shared: &Shared, uri: &Uri, headers: &HeaderMap, cut: Option<usize>) -> Response {
+fn blob(shared: &Shared, uri: &Uri, headers: &HeaderMap) -> Response {
     let (repository, digest) = uri
         .path()
         .trim_start_matches("/v2/")
@@ -447,26 +479,14 @@ fn blob(shared: &Shared, uri: &Uri, headers: &HeaderMap, cut: Option<usize>) -> 
             .status(StatusCode::PARTIAL_CONTENT)
             .header("content-range", range);
     }
-    match cut {
-        None => answer.body(Body::from(rest)).unwrap(),
-        Some(after) => {
-            let start = rest.slice(..after.min(rest.len()));
-            // What was sent must have left before the connection ends.
-            let cut = async {
-                tokio::time::sleep(Duration::from_millis(50)).await;
-                Err(std::io::Error::other("cut"))
-            };
-            let start = futures_util::stream::once(async { Ok(start) });
-            let pieces = start.chain(futures_util::stream::once(cut));
-            answer.body(Body::from_stream(pieces)).unwrap()
-        }
-    }
+    answer.body(Body::from(rest)).unwrap()
 }
 
 fn upload(
     shared: &mut Shared,
     method: &Method,
     uri: &Uri,
+    headers: &HeaderMap,
     repository: &str,
     id: &str,
     body: &Bytes,
@@ -501,8 +521,38 @@ fn upload(
                 .body(Body::empty())
                 .unwrap()
         }
+        "GET" => {
+            let Some(content) = shared.uploads.get(id) else {
+                return refused(
+                    404,
+                    "BLOB_UPLOAD_UNKNOWN",
+                    "blob upload unknown to registry",
+                );
+            };
+            let last = content.len().saturating_sub(1);
+            Response::builder()
+                .status(204)
+                .header("location", at(id))
+                .header("range", format!("0-{last}"))
+                .body(Body::empty())
+                .unwrap()
+        }
         "PATCH" => {
-            shared.uploads.get_mut(id).unwrap().extend_from_slice(body);
+            let Some(content) = shared.uploads.get_mut(id) else {
+                return refused(
+                    404,
+                    "BLOB_UPLOAD_UNKNOWN",
+                    "blob upload unknown to registry",
+                );
+            };
+            if let Some(range) = headers.get("content-range") {
+                let range = range.to_str().unwrap();
+                let expected = format!("{}-{}", content.len(), content.len() + body.len() - 1);
+                if !range.starts_with(&format!("{}-", content.len())) {
+                    return refused(416, "RANGE_INVALID", &expected);
+                }
+            }
+            content.extend_from_slice(body);
             Response::builder()
                 .status(202)
                 .header("location", at(id))
@@ -510,7 +560,13 @@ fn upload(
                 .unwrap()
         }
         "PUT" => {
-            let content = shared.uploads.remove(id).unwrap();
+            let Some(content) = shared.uploads.remove(id) else {
+                return refused(
+                    404,
+                    "BLOB_UPLOAD_UNKNOWN",
+                    "blob upload unknown to registry",
+                );
+            };
             let digest: Digest = query["digest"].parse().unwrap();
             if Digest::of(&content) != digest {
                 return refused(

@@ -86,6 +86,59 @@ async fn every_failure_of_a_mirror_leads_on_and_secrets_stay_with_their_host() {
 }
 
 #[tokio::test]
+async fn what_a_mirror_spoils_comes_from_the_next_source() {
+    let (origin, mirror) = (Fake::start().await, Fake::start().await);
+    let digest = origin.image("a", "1", &[], "amd64");
+    let reference = named(&origin, "a:1");
+    // Garbage, and one that is none of ours under a digest that is.
+    mirror.manifest("hub/a", "1", "text/html", "<html>log in here</html>");
+    mirror.manifest("hub/a", &digest.to_string(), "", "{}");
+    for asked in [reference.clone(), reference.with_digest(digest)] {
+        let client = mirrored(&origin, &[&mirror]);
+        let got = client.manifest(&asked).await.unwrap();
+        assert_eq!(got.id.0, digest);
+        // It is asked nothing more.
+        client.manifest(&asked).await.unwrap();
+    }
+    assert_eq!(mirror.seen("/manifests/").len(), 2);
+
+    // A blob that is another, one that is shorter, and a piece that was not asked for.
+    let content = vec![7; 10_000];
+    let (blob, id) = (descriptor(&content), origin.blob("a", &content));
+    mirror.blob("hub/a", &content);
+    for spoilt in [vec![8; 10_000], vec![7; 9_000]] {
+        mirror.shared.lock().blobs.insert(id, spoilt.into());
+        let client = mirrored(&origin, &[&mirror]);
+        let got = client.small_blob(&reference, &blob, "image config", 10_000);
+        assert_eq!(got.await.unwrap(), content);
+    }
+    mirror.fault(Fault::Answer {
+        path: "/blobs/",
+        status: 206,
+        header: Some(("content-range", "bytes 5-9/10000".to_owned())),
+        body: "seven",
+    });
+    let client = mirrored(&origin, &[&mirror]);
+    let got = client.small_blob(&reference, &blob, "image config", 10_000);
+    assert_eq!(got.await.unwrap(), content);
+    assert_eq!(mirror.seen("/blobs/").len(), 3);
+}
+
+#[tokio::test]
+async fn a_mirror_that_hiccups_is_asked_again_where_the_registry_is_out_of_reach() {
+    let (origin, mirror) = (Fake::start().await, Fake::start().await);
+    let digest = mirror.image("hub/a", "1", &[], "amd64");
+    let (reference, client) = (named(&origin, "a:1"), mirrored(&origin, &[&mirror]));
+    drop(origin);
+    mirror.fault(Fault::Cut {
+        path: "/manifests/",
+        after: 5,
+    });
+    let got = client.manifest(&reference).await.unwrap();
+    assert_eq!(got.id.0, digest);
+}
+
+#[tokio::test]
 async fn what_no_mirror_has_is_reported_as_the_registry_says_it() {
     let (origin, mirror) = (Fake::start().await, Fake::start().await);
     let client = mirrored(&origin, &[&mirror]);

@@ -1,12 +1,10 @@
 //! The client against a registry that keeps to the protocol, and one that does not.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+mod documents;
 pub(crate) mod fake;
 mod mirrors;
-
-use std::io;
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
+mod uploads;
 
 use base64::Engine as _;
 use bytes::Bytes;
@@ -28,6 +26,7 @@ fn descriptor(content: &[u8]) -> Descriptor {
         size,
         platform: None,
         annotations: Default::default(),
+        urls: Vec::new(),
     }
 }
 
@@ -483,132 +482,4 @@ async fn small_blobs_are_verified() {
         .await
         .unwrap_err();
     assert!(matches!(error, Error::TooLarge { .. }), "{error}");
-}
-
-/// Content to be uploaded; counts how often it was begun.
-struct Bytewise {
-    content: Vec<u8>,
-    begun: AtomicU32,
-    fails: bool,
-}
-
-impl Bytewise {
-    fn new(content: &[u8]) -> Bytewise {
-        Bytewise {
-            content: content.to_vec(),
-            begun: AtomicU32::new(0),
-            fails: false,
-        }
-    }
-}
-
-impl UploadSource for Bytewise {
-    fn name(&self) -> String {
-        "test".to_owned()
-    }
-
-    fn size(&self) -> Option<u64> {
-        None
-    }
-
-    fn open(&self) -> io::Result<UploadBody> {
-        self.begun.fetch_add(1, Ordering::Relaxed);
-        let mut pieces: Vec<io::Result<Bytes>> = self
-            .content
-            .chunks(3)
-            .map(|part| Ok(Bytes::copy_from_slice(part)))
-            .collect();
-        if self.fails {
-            pieces.push(Err(io::Error::other("disk on fire")));
-        }
-        Ok(Box::pin(futures_util::stream::iter(pieces)))
-    }
-
-    fn digest(&self) -> Option<Digest> {
-        Some(Digest::of(&self.content))
-    }
-}
-
-#[tokio::test]
-async fn an_upload_arrives_and_begins_again_where_it_fails() {
-    let fake = Fake::start().await;
-    fake.shared.lock().door = Door::Token { uses: 2, who: None };
-    fake.fault(Fault::Answer {
-        path: "PATCH",
-        status: 502,
-        header: None,
-        body: "",
-    });
-    let (client, reference) = (fake.client(), named(&fake, "a/b:1"));
-    let source = Bytewise::new(b"some bytes");
-    assert!(
-        !client
-            .has_blob(&reference, &source.digest().unwrap())
-            .await
-            .unwrap()
-    );
-    let pauses = AtomicU32::new(0);
-    let count = |_: Duration| {
-        pauses.fetch_add(1, Ordering::Relaxed);
-    };
-    let digest = client
-        .upload(&reference, None, &source, &count)
-        .await
-        .unwrap();
-    assert!(client.has_blob(&reference, &digest).await.unwrap());
-    assert!(source.begun.load(Ordering::Relaxed) >= 2);
-    assert!(pauses.load(Ordering::Relaxed) >= 1);
-    assert!(
-        fake.seen("/token")
-            .iter()
-            .all(|seen| seen.line.contains("scope=repository%3Aa%2Fb%3Apull%2Cpush"))
-    );
-}
-
-#[tokio::test]
-async fn a_source_that_fails_is_the_error() {
-    let fake = Fake::start().await;
-    let source = Bytewise {
-        fails: true,
-        ..Bytewise::new(b"half")
-    };
-    let error = fake
-        .client()
-        .upload(&named(&fake, "a:1"), None, &source, &|_| ())
-        .await
-        .unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        "cannot read test to send it: disk on fire"
-    );
-    assert_eq!(source.begun.load(Ordering::Relaxed), 1);
-}
-
-#[tokio::test]
-async fn a_blob_is_mounted_or_its_upload_begins() {
-    let fake = Fake::start().await;
-    let digest = fake.blob("from", b"content");
-    let (client, to) = (fake.client(), named(&fake, "to:1"));
-    assert!(matches!(
-        client.mount_blob(&to, "from", &digest).await.unwrap(),
-        Mounted::Yes
-    ));
-    assert!(client.has_blob(&to, &digest).await.unwrap());
-    let source = Bytewise::new(b"elsewhere");
-    let answer = client
-        .mount_blob(&to, "from", &source.digest().unwrap())
-        .await
-        .unwrap();
-    let Mounted::No(upload) = answer else {
-        panic!("mounted what is not there")
-    };
-    client
-        .upload(&to, Some(upload), &source, &|_| ())
-        .await
-        .unwrap();
-    assert_eq!(
-        fake.seen("POST").len(),
-        2,
-        "the upload went on where the mount left it"
-    );
 }

@@ -2,8 +2,10 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 mod archives;
+mod foreign;
 mod real;
 mod registries;
+mod sharing;
 
 use std::collections::BTreeMap;
 use std::io::Write as _;

@@ -69,7 +69,7 @@ async fn real_images_go_round_unchanged() {
 
         let to = Reference::parse(&format!("{REGISTRY}/round/{name}:x")).unwrap();
         store.store.tag(&to.to_string(), &pulled.image).unwrap();
-        let pushed = push(&store.store, &client(), &to, told.arc())
+        let pushed = push(&store.store, &client(), &to, None, told.arc())
             .await
             .unwrap();
         assert_eq!(pushed.digest, pulled.digest);
