@@ -1,13 +1,17 @@
 //! The database: the only module that names RocksDB. Knows families, keys and bytes; never what they mean.
 
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use parking_lot::Mutex;
 use rocksdb::{
     BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, CompactOptions, DB,
     DBCompressionType, DBRawIterator, MergeOperands, Options, ReadOptions, WriteBatch,
     WriteOptions,
 };
 
+use crate::room::Room;
 use crate::{Error, Result};
 
 /// Memory for blocks of all families together: the index of a store with a few large images.
@@ -22,8 +26,9 @@ const SMALL_BUFFER_BYTES: usize = 64 << 20;
 /// The same for the index families.
 const INDEX_BUFFER_BYTES: usize = 16 << 20;
 
-/// WAL that may have to be replayed after an unclean end (about 0.1 s).
-const WAL_BYTES_MAX: u64 = 64 << 20;
+/// WAL that may have to be replayed after an unclean end (about 50 ms), and that a full disk must have room for as tables:
+/// as much as `room`'s reserve.
+const WAL_BYTES_MAX: u64 = 32 << 20;
 
 /// Open table files: far above what a store of hundreds of images has, far below RLIMIT_NOFILE's usual 1024.
 const OPEN_FILES_MAX: i32 = 400;
@@ -132,6 +137,14 @@ pub(crate) enum Durability {
 /// The open database.
 pub(crate) struct Db {
     inner: DB,
+    room: Arc<Room>,
+    /// Logged since everything was flushed last, at most.
+    logged: AtomicU64,
+    log_bytes_max: u64,
+    /// The disk is tight, and the families have been told.
+    lean: AtomicBool,
+    /// Serialises what is done on a tight disk. Rank: before the room's.
+    thrift: Mutex<()>,
 }
 
 fn db_error(error: rocksdb::Error) -> Error {
@@ -144,16 +157,20 @@ fn db_error(error: rocksdb::Error) -> Error {
 }
 
 impl Db {
-    /// Opens or makes the database; what it keeps in memory before it writes tables is `divisor` times smaller than
-    /// usual, for a small disk.
-    pub(crate) fn open(path: &Path, divisor: usize) -> Result<Db> {
-        let divisor = divisor.max(1);
+    /// Opens or makes the database; what it keeps in memory before it writes tables is smaller than usual on a small disk.
+    pub(crate) fn open(path: &Path, room: &Arc<Room>) -> Result<Db> {
+        let divisor = room.buffers_divisor().max(1);
         let cache = Cache::new_lru_cache(BLOCK_CACHE_BYTES);
-        let mut options = Options::default();
+        // Off: of what is left of a disk, a new log would take up to `WAL_BYTES_MAX` for itself, and the tables that free the
+        // old ones would find nothing. RocksDB has this switch in its text form alone.
+        let mut options = Options::default()
+            .get_options_from_string("allow_fallocate=false")
+            .map_err(db_error)?;
+        let log_bytes_max = WAL_BYTES_MAX / divisor as u64;
         options.create_if_missing(true);
         options.create_missing_column_families(true);
         options.set_db_write_buffer_size(WRITE_BUFFERS_BYTES / divisor);
-        options.set_max_total_wal_size(WAL_BYTES_MAX / divisor as u64);
+        options.set_max_total_wal_size(log_bytes_max);
         options.set_max_open_files(OPEN_FILES_MAX);
         options.set_max_background_jobs(2);
         options.set_bytes_per_sync(1 << 20);
@@ -166,7 +183,14 @@ impl Db {
         let families =
             Family::ALL.map(|f| ColumnFamilyDescriptor::new(f.name(), f.options(&cache, divisor)));
         let inner = DB::open_cf_descriptors(&options, path, families).map_err(db_error)?;
-        Ok(Db { inner })
+        Ok(Db {
+            inner,
+            room: Arc::clone(room),
+            logged: AtomicU64::new(0),
+            log_bytes_max,
+            lean: AtomicBool::new(false),
+            thrift: Mutex::new(()),
+        })
     }
 
     fn family(&self, family: Family) -> Result<&ColumnFamily> {
@@ -247,11 +271,69 @@ impl Db {
 
     /// The same for all families.
     pub(crate) fn flush_all(&self) -> Result<()> {
+        if self.room.is_tight() {
+            let _serial = self.thrift.lock();
+            return self.flush_tight();
+        }
         self.sync()?;
         for family in Family::ALL {
             self.flush(family)?;
         }
+        self.logged.store(0, Ordering::Relaxed);
         Ok(())
+    }
+
+    /// To be called before `bytes` are logged: on a tight disk there is room for them first. A log of more than a step is
+    /// written into tables, which takes less and frees it, and tables are not written anew meanwhile: that
+    /// takes room before it gives some back.
+    fn before_logging(&self, bytes: u64) -> Result<()> {
+        let tight = self.room.is_tight();
+        if !tight && !self.lean.load(Ordering::Relaxed) {
+            self.logged.fetch_add(bytes, Ordering::Relaxed);
+            return Ok(());
+        }
+        let _serial = self.thrift.lock();
+        if self.lean.load(Ordering::Relaxed) != tight {
+            self.room.make(self.room.step());
+            let value = if tight { "true" } else { "false" };
+            for family in Family::ALL {
+                self.inner
+                    .set_options_cf(self.family(family)?, &[("disable_auto_compactions", value)])
+                    .map_err(db_error)?;
+            }
+            self.lean.store(tight, Ordering::Relaxed);
+        }
+        if tight && self.logged.load(Ordering::Relaxed) + bytes > self.room.step() {
+            self.flush_tight()?;
+        }
+        self.room.make(bytes);
+        self.logged.fetch_add(bytes, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Writes what is in memory into tables out of what is free and the reserve, which is taken back afterwards.
+    fn flush_tight(&self) -> Result<()> {
+        let logged = self.logged.load(Ordering::Relaxed).min(self.log_bytes_max);
+        self.room.make(logged);
+        self.sync()?;
+        for family in Family::ALL {
+            // Unlogged contents of a layer that is on its way in: it is about to be refused, and what was deleted in memory
+            // needs no room.
+            if family == Family::Small && self.bytes_in_memory(family)? > self.room.free()? {
+                continue;
+            }
+            self.flush(family)?;
+        }
+        self.logged.store(0, Ordering::Relaxed);
+        self.room.take_back();
+        Ok(())
+    }
+
+    fn bytes_in_memory(&self, family: Family) -> Result<u64> {
+        let bytes = self
+            .inner
+            .property_int_value_cf(self.family(family)?, "rocksdb.cur-size-all-mem-tables");
+        Ok(bytes.map_err(db_error)?.unwrap_or(0))
     }
 
     /// Gives the space of deleted keys from `from` to before `to` back to the host.
@@ -351,6 +433,9 @@ impl Batch<'_> {
     pub(crate) fn write(self, durability: Durability) -> Result<()> {
         if self.inner.is_empty() && durability != Durability::Synced {
             return Ok(());
+        }
+        if durability != Durability::Unlogged {
+            self.db.before_logging(self.inner.size_in_bytes() as u64)?;
         }
         let mut options = WriteOptions::default();
         match durability {

@@ -180,7 +180,7 @@ impl Inner {
         for name in ["db", "archives", "uppers"] {
             make_dir(&root.join(name))?;
         }
-        let db = Arc::new(Db::open(&root.join("db"), room.buffers_divisor())?);
+        let db = Arc::new(Db::open(&root.join("db"), room)?);
         let blobs = Arc::new(Blobs::open(root, &db, room)?);
         let inner = Inner {
             root: root.to_owned(),

@@ -375,7 +375,7 @@ impl Upper {
     /// On a full disk only what takes something away.
     pub fn write(&self, batch: &[UpperOp]) -> Result<()> {
         if batch.iter().any(takes_away) {
-            self.inner().room.to_shrink();
+            self.inner().room.to_unlink()?;
         } else if !batch.is_empty() {
             self.inner().room.to_grow()?;
         }
