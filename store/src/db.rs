@@ -3,12 +3,13 @@
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use rocksdb::{
     BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, CompactOptions, DB,
-    DBCompressionType, DBRawIterator, MergeOperands, Options, ReadOptions, WriteBatch,
-    WriteOptions,
+    DBCompressionType, DBRawIterator, MergeOperands, Options, ReadOptions, WaitForCompactOptions,
+    WriteBatch, WriteOptions,
 };
 
 use crate::room::Room;
@@ -20,8 +21,12 @@ const BLOCK_CACHE_BYTES: usize = 64 << 20;
 /// Memory for what is not flushed yet, all families together.
 const WRITE_BUFFERS_BYTES: usize = 160 << 20;
 
-/// One family's share before it is flushed: large enough that a layer of small files is a few flushes.
-const SMALL_BUFFER_BYTES: usize = 64 << 20;
+/// One family's share before it is flushed: large enough that a layer of small files is a few flushes. RocksDB recovers from
+/// a full disk by itself once it finds that much free, so it is less than `room`'s reserve.
+const SMALL_BUFFER_BYTES: usize = 24 << 20;
+
+/// Size of a file of small contents.
+const BLOB_FILE_BYTES: u64 = 64 << 20;
 
 /// The same for the index families.
 const INDEX_BUFFER_BYTES: usize = 16 << 20;
@@ -29,6 +34,15 @@ const INDEX_BUFFER_BYTES: usize = 16 << 20;
 /// WAL that may have to be replayed after an unclean end (about 50 ms), and that a full disk must have room for as tables:
 /// as much as `room`'s reserve.
 const WAL_BYTES_MAX: u64 = 32 << 20;
+
+/// How long is waited for tables that are being written anew when a disk becomes tight.
+const QUIET: Duration = Duration::from_secs(5);
+
+/// How long is waited for RocksDB to notice that there is room again: it looks every five seconds.
+const RECOVERY: Duration = Duration::from_secs(12);
+
+/// How often that is asked for.
+const RECOVERY_STEP: Duration = Duration::from_millis(200);
 
 /// Open table files: far above what a store of hundreds of images has, far below RLIMIT_NOFILE's usual 1024.
 const OPEN_FILES_MAX: i32 = 400;
@@ -101,7 +115,7 @@ impl Family {
                 options.set_enable_blob_files(true);
                 options.set_min_blob_size(BLOB_BYTES_MIN);
                 options.set_blob_compression_type(DBCompressionType::Lz4);
-                options.set_blob_file_size(SMALL_BUFFER_BYTES as u64);
+                options.set_blob_file_size(BLOB_FILE_BYTES);
             }
             Family::Catalog | Family::Dirs | Family::Changed => {}
         }
@@ -141,6 +155,8 @@ pub(crate) struct Db {
     /// Logged since everything was flushed last, at most.
     logged: AtomicU64,
     log_bytes_max: u64,
+    /// Free bytes without which RocksDB does not recover from a full disk.
+    needed: u64,
     /// The disk is tight, and the families have been told.
     lean: AtomicBool,
     /// Serialises what is done on a tight disk. Rank: before the room's.
@@ -188,6 +204,7 @@ impl Db {
             room: Arc::clone(room),
             logged: AtomicU64::new(0),
             log_bytes_max,
+            needed: (SMALL_BUFFER_BYTES / divisor) as u64,
             lean: AtomicBool::new(false),
             thrift: Mutex::new(()),
         })
@@ -294,6 +311,9 @@ impl Db {
         }
         let _serial = self.thrift.lock();
         if self.lean.load(Ordering::Relaxed) != tight {
+            if tight {
+                self.wait_until_quiet();
+            }
             self.room.make(self.room.step());
             let value = if tight { "true" } else { "false" };
             for family in Family::ALL {
@@ -322,11 +342,44 @@ impl Db {
             if family == Family::Small && self.bytes_in_memory(family)? > self.room.free()? {
                 continue;
             }
-            self.flush(family)?;
+            match self.flush(family) {
+                // It flushes everything to recover.
+                Err(Error::DbFull(_)) if self.recovers() => {}
+                flushed => flushed?,
+            }
         }
         self.logged.store(0, Ordering::Relaxed);
         self.room.take_back();
         Ok(())
+    }
+
+    /// Tables that are being written anew take what is given back: they come to their end, or fail, before that.
+    fn wait_until_quiet(&self) {
+        let mut options = WaitForCompactOptions::default();
+        options.set_timeout(u64::try_from(QUIET.as_micros()).unwrap_or(u64::MAX));
+        if let Err(error) = self.inner.wait_for_compact(&options) {
+            tracing::debug!(%error, "the database is not quiet");
+        }
+    }
+
+    /// RocksDB has met a full disk, in the background perhaps, and writes nothing: gives it all of the reserve, and says
+    /// whether it goes on with that.
+    fn recovers(&self) -> bool {
+        self.room.make(u64::MAX);
+        let begun = Instant::now();
+        let mut options = WriteOptions::default();
+        options.set_sync(true);
+        while begun.elapsed() < RECOVERY && self.room.free().is_ok_and(|free| free >= self.needed) {
+            match self.inner.write_opt(WriteBatch::default(), &options) {
+                Ok(()) => {
+                    tracing::warn!(waited = ?begun.elapsed(), "the database goes on after it met a full disk");
+                    return true;
+                }
+                Err(error) => tracing::debug!(%error, "the database has not recovered yet"),
+            }
+            std::thread::sleep(RECOVERY_STEP);
+        }
+        false
     }
 
     fn bytes_in_memory(&self, family: Family) -> Result<u64> {
@@ -443,9 +496,14 @@ impl Batch<'_> {
             Durability::Logged => {}
             Durability::Synced => options.set_sync(true),
         }
-        self.db
-            .inner
-            .write_opt(self.inner, &options)
-            .map_err(db_error)
+        let again = self.db.room.is_tight().then(|| self.inner.data().to_vec());
+        let written = self.db.inner.write_opt(self.inner, &options);
+        match (written.map_err(db_error), again) {
+            (Err(Error::DbFull(_)), Some(batch)) if self.db.recovers() => {
+                let batch = WriteBatch::from_data(&batch);
+                self.db.inner.write_opt(batch, &options).map_err(db_error)
+            }
+            (written, _) => written,
+        }
     }
 }

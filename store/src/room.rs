@@ -125,7 +125,7 @@ impl Room {
 
     /// By how much RocksDB's buffers are to be smaller than on a large filesystem: what is in them must fit above the floor.
     pub(crate) fn buffers_divisor(&self) -> usize {
-        usize::try_from(FLOOR_BYTES_MAX / self.fitting.max(1)).unwrap_or(1)
+        usize::try_from(FLOOR_BYTES_MAX.div_ceil(self.fitting.max(1))).unwrap_or(1)
     }
 
     /// What the host says of the filesystem.
