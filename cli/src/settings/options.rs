@@ -15,6 +15,7 @@
 //! | `connect-seconds`, `stall-seconds` | the same | |
 //! | `request-attempts`, `blob-attempts` | the same | |
 //! | `layers-at-once` | the same | |
+//! | `keep-archives` | the same | `NACRE_KEEP_ARCHIVES` |
 //! | `[limits]` | `--limit` | |
 
 use std::collections::BTreeMap;
@@ -62,6 +63,8 @@ pub struct ServiceOptions {
     pub blob_attempts: Option<u32>,
     /// Layers of one image that are fetched at once.
     pub layers_at_once: Option<u32>,
+    /// Whether compressed layers are kept as they were received.
+    pub keep_archives: Option<bool>,
     /// What an archive may ask for.
     pub limits: BTreeMap<Limit, u64>,
 }
@@ -174,6 +177,7 @@ impl ServiceOptions {
             request_attempts: over.request_attempts.or(self.request_attempts),
             blob_attempts: over.blob_attempts.or(self.blob_attempts),
             layers_at_once: over.layers_at_once.or(self.layers_at_once),
+            keep_archives: over.keep_archives.or(self.keep_archives),
             limits,
         }
     }
@@ -210,6 +214,11 @@ impl ServiceOptions {
             http_proxy: either("HTTP_PROXY"),
             https_proxy: either("HTTPS_PROXY"),
             no_proxy: either("NO_PROXY"),
+            keep_archives: variable("NACRE_KEEP_ARCHIVES")
+                .filter(|text| !text.is_empty())
+                .map(|text| text.parse())
+                .transpose()
+                .map_err(|_| Error::said("NACRE_KEEP_ARCHIVES: not true or false"))?,
             ..Self::default()
         })
     }
@@ -268,6 +277,7 @@ stall-seconds = 2
 request-attempts = 3
 blob-attempts = 4
 layers-at-once = 5
+keep-archives = false
 
 [[mirror]]
 prefix = "docker.io/library"
@@ -295,6 +305,7 @@ sparse-extents = 11
             all.mirror.first().unwrap().locations,
             ["m:5000/hub", "http://n"]
         );
+        assert_eq!(all.keep_archives, Some(false));
         assert_eq!(all.limits.len(), 11);
         for (limit, number) in &all.limits {
             assert!(ALL.contains(&format!("{} = {number}\n", limit.name())));
@@ -348,6 +359,7 @@ sparse-extents = 11
                 "NACRE_MIRRORS" => "docker.io=x,y; q.io=z",
                 "https_proxy" => "http://small",
                 "NO_PROXY" => "",
+                "NACRE_KEEP_ARCHIVES" => "true",
                 _ => return None,
             };
             Some(value.to_owned())
@@ -359,6 +371,11 @@ sparse-extents = 11
         assert_eq!(all.mirror.len(), 2);
         assert_eq!(all.https_proxy.as_deref(), Some("http://small"));
         assert_eq!(all.no_proxy.as_deref(), Some("a,b"));
+        assert_eq!(all.keep_archives, Some(true));
+        ServiceOptions::of_environment(|name| {
+            (name == "NACRE_KEEP_ARCHIVES").then(|| "perhaps".to_owned())
+        })
+        .unwrap_err();
     }
 
     #[test]
