@@ -1,6 +1,6 @@
 //! The advisories about layer archives that others needed: each test names its own and asserts what must (not) happen here.
 //!
-//! Those of running and of registries have no fixtures yet. Read here and not tested here, with the reason:
+//! Those of running and of registries: `tests/e2e/cves.rs`. Read here and not tested here, with the reason:
 //!
 //! | advisory | why |
 //! |---|---|
