@@ -34,7 +34,8 @@ const STEPS: u64 = 16;
 /// Steps that single names may not use up: with them whole images and layers are removed, which frees more than it takes.
 const LAST_STEPS: u64 = 4;
 
-/// How long an answer of the host is good for while there is plenty: at 2 GB/s the floor is not passed meanwhile.
+/// How long an answer of the host is good for while there is plenty: at 2 GB/s the floor is not passed meanwhile. Not for
+/// removals: others can take all at once (fallocate(2)).
 const FRESH: Duration = Duration::from_millis(30);
 
 /// Plenty is this many times the floor; below, the host is asked every time (1 µs).
@@ -135,18 +136,18 @@ impl Room {
 
     /// Whether there is room to grow.
     pub fn has_room(&self) -> Result<bool> {
-        Ok(self.free()? >= self.floor)
+        Ok(self.free_lately()? >= self.floor)
     }
 
     /// Whether there is so much that it may be used without asking.
     pub fn has_plenty(&self) -> Result<bool> {
-        Ok(self.free()? >= self.floor.saturating_mul(PLENTY))
+        Ok(self.free_lately()? >= self.floor.saturating_mul(PLENTY))
     }
 
     /// [`Error::NoSpace`] if there is no room to grow. To be called before whatever makes the store larger, and again
     /// for every megabyte or so of it.
     pub fn to_grow(&self) -> Result<()> {
-        let free = self.free()?;
+        let free = self.free_lately()?;
         if free < self.floor {
             return Err(self.no_space(free));
         }
@@ -223,15 +224,22 @@ impl Room {
         }
     }
 
+    /// Free bytes as of [`FRESH`] ago, if there was plenty: for what may come a little too late.
+    fn free_lately(&self) -> Result<u64> {
+        let last = self.state.lock().last;
+        match last {
+            Some((at, free))
+                if free >= self.floor.saturating_mul(PLENTY) && at.elapsed() < FRESH =>
+            {
+                Ok(free)
+            }
+            _ => self.free(),
+        }
+    }
+
     /// Free bytes. Takes the whole reserve again when there is room for it.
     pub(crate) fn free(&self) -> Result<u64> {
         let mut state = self.state.lock();
-        if let Some((at, free)) = state.last
-            && free >= self.floor.saturating_mul(PLENTY)
-            && at.elapsed() < FRESH
-        {
-            return Ok(free);
-        }
         let free = free(&self.host()?);
         state.last = Some((Instant::now(), free));
         // Twice: it must not bring us to the floor itself, where it would be given back at once.

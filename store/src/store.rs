@@ -3,9 +3,9 @@
 //! Locks, in the order in which they are taken: `catalog` (images, names, layers, uppers change), `records` (records come
 //! and go), `chains` (trees come and go), the blobs' pins, and within those what is documented there.
 
-use std::fs::{DirBuilder, File};
+use std::fs::{DirBuilder, File, Permissions};
 use std::io::Read;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -180,8 +180,12 @@ impl Inner {
     fn open(root: &Path, room: &Arc<Room>, options: Options, mut owner: Owner) -> Result<Inner> {
         owner.mark()?;
         lock::check_format(root)?;
-        for name in ["db", "archives", "uppers"] {
-            make_dir(&root.join(name))?;
+        for name in ["db", "archives", "blobs", "uppers"] {
+            let dir = root.join(name);
+            make_dir(&dir)?;
+            // Also one that an earlier version made.
+            std::fs::set_permissions(&dir, Permissions::from_mode(0o700))
+                .map_err(Error::io("cannot close to others", &dir))?;
         }
         let db = Arc::new(Db::open(&root.join("db"), room)?);
         let blobs = Arc::new(Blobs::open(root, &db, room)?);

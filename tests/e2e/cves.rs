@@ -67,7 +67,7 @@ fn cve_2024_21626_no_working_directory_leads_out_through_a_descriptor() {
         "run",
         "-d",
         "--name",
-        "c",
+        "box",
         "--network",
         "none",
         "work:1",
@@ -77,16 +77,16 @@ fn cve_2024_21626_no_working_directory_leads_out_through_a_descriptor() {
     ]);
     for fd in 3..13 {
         let cwd = format!("/proc/self/fd/{fd}");
-        let done = nacre.run(&["exec", "-w", &cwd, "c", "busybox", "cat", &up]);
+        let done = nacre.run(&["exec", "-w", &cwd, "box", "busybox", "cat", &up]);
         assert!(!done.stdout.contains("of the host"), "{cwd}: {done:?}");
         assert_ne!(done.code, 0, "{cwd}: {done:?}");
     }
-    let fds = nacre.ok(&["exec", "c", "sh", "-c", "busybox ls /proc/self/fd"]);
+    let fds = nacre.ok(&["exec", "box", "sh", "-c", "busybox ls /proc/self/fd"]);
     assert_eq!(
         fds.split_whitespace().collect::<Vec<_>>(),
         ["0", "1", "2", "3"]
     );
-    nacre.ok(&["rm", "-f", "c"]);
+    nacre.ok(&["rm", "-f", "box"]);
 }
 
 #[test]
@@ -113,7 +113,7 @@ fn cve_2019_5736_the_program_of_the_host_cannot_be_written_through_proc() {
         "run",
         "-d",
         "--name",
-        "c",
+        "box",
         "--network",
         "none",
         "evil:1",
@@ -124,12 +124,12 @@ fn cve_2019_5736_the_program_of_the_host_cannot_be_written_through_proc() {
     for _ in 0..5 {
         // The moment of the attack: what joins the container is still ours.
         let grab = "for n in 1 2 3 4 5 6 7 8 9; do for p in /proc/[0-9]*; do (echo x > $p/exe) 2>/dev/null && echo written $p; done; done; true";
-        assert_eq!(nacre.ok(&["exec", "c", "sh", "-c", grab]), "");
-        assert_eq!(nacre.ok(&["exec", "c", "sh", "-c", overwrite]), "");
-        let done = nacre.run(&["exec", "c", "/self"]);
+        assert_eq!(nacre.ok(&["exec", "box", "sh", "-c", grab]), "");
+        assert_eq!(nacre.ok(&["exec", "box", "sh", "-c", overwrite]), "");
+        let done = nacre.run(&["exec", "box", "/self"]);
         assert_ne!(done.code, 0, "{done:?}");
     }
-    nacre.ok(&["rm", "-f", "c"]);
+    nacre.ok(&["rm", "-f", "box"]);
     assert_eq!(hash(), before, "the program was changed");
 }
 
@@ -148,7 +148,7 @@ fn cve_2025_31133_what_masks_a_path_is_no_link_of_the_image() {
         }
     });
     let pattern = fs::read("/proc/sys/kernel/core_pattern").unwrap();
-    let script = "for f in null zero; do busybox stat -c '%F' /dev/$f; done; busybox wc -c < /proc/kcore; \
+    let script = "for f in null zero; do busybox stat -c '%F' /dev/$f; done; if [ -e /proc/kcore ]; then busybox wc -c < /proc/kcore; else echo 0; fi; \
                   (echo '|/evil' > /proc/sys/kernel/core_pattern) 2>/dev/null || echo kept; echo x > /dev/null; \
                   (echo '|/evil' > /dev/console) 2>/dev/null; busybox true";
     let done = run(&nacre, &["masks:1", "sh", "-c", script]);
@@ -236,10 +236,10 @@ fn cve_2021_41089_a_pull_and_a_container_change_no_mode_of_the_host() {
         0o711
     );
     // CVE-2021-41091: nobody else walks the store.
-    for dir in ["", "blobs", "archives", "uppers", "db"] {
+    for dir in ["blobs", "archives", "uppers", "db"] {
         let mode = fs::metadata(nacre.root().join(dir)).unwrap().permissions();
         let mode = std::os::unix::fs::PermissionsExt::mode(&mode) & 0o077;
-        assert!(dir == "blobs" || mode == 0, "{dir}: {mode:o}");
+        assert_eq!(mode, 0, "{dir}: {mode:o}");
     }
 }
 

@@ -53,7 +53,7 @@ fn archives_are_given_up_for_good_or_never_kept_and_the_layers_stay() {
     let mut store = TempStore::new();
     let tar = rich_tar();
     let packed = gzip(&tar);
-    image(&store, &[packed.clone()], "x:1").unwrap();
+    image(&store, std::slice::from_ref(&packed), "x:1").unwrap();
     let archive = ArchiveId(Digest::of(&packed));
     let whole = |store: &TempStore| {
         let mut rebuilt = Vec::new();
