@@ -204,9 +204,11 @@ fn layers_that_ask_for_much_are_refused_within_bounds() {
         ),
         (
             "a global header",
-            with_pax(&[])
-                .splice(..0, member(b'g', b"g", &pax("comment", &[b'x'; 8192])))
-                .collect::<Vec<u8>>(),
+            [
+                member(b'g', b"g", &pax("SCHILY.xattr.user.a", &[b'x'; 8192])),
+                with_pax(&[]),
+            ]
+            .concat(),
             "global",
         ),
         (
