@@ -55,7 +55,7 @@ mod words;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use nacre_store::{Report, Store};
+use nacre_store::{Reclaimed, Report, Store};
 use parking_lot::Mutex;
 use tokio::sync::{broadcast, watch};
 
@@ -171,6 +171,11 @@ impl Engine {
     /// Checks the whole store.
     pub fn check(&self) -> Result<Report> {
         Ok(self.store.check()?)
+    }
+
+    /// Gives up the archives as they were received.
+    pub fn reclaim_archives(&self) -> Result<Reclaimed> {
+        Ok(self.store.reclaim_archives()?)
     }
 
     /// What happened lately, and where to hear of what happens next.

@@ -180,6 +180,7 @@ fn run_at(
             idle_seconds_max: idle.filter(|seconds| *seconds > 0),
             settings_file: options.file.clone(),
             limits: super::settings::limits(options),
+            keep_archives: options.keep_archives.unwrap_or(true),
             registries,
             stop: Notify::new(),
         }),

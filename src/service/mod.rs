@@ -57,6 +57,8 @@ pub(crate) struct About {
     pub settings_file: Option<PathBuf>,
     /// What archives may ask for, as far as it was set.
     pub limits: Vec<(&'static str, u64)>,
+    /// Whether archives are kept as they were received.
+    pub keep_archives: bool,
     /// How registries are reached.
     pub registries: crate::registry::Settings,
     /// Rung by the route that ends the service.

@@ -108,6 +108,15 @@ pub(crate) async fn check(call: Call) -> Outcome {
     })
 }
 
+/// Gives up the archives as they were received.
+pub(crate) async fn reclaim(call: Call) -> Outcome {
+    let given_up = call.work(|engine| engine.reclaim_archives()).await?;
+    answer::json(&api::Reclaimed {
+        archives: given_up.archives,
+        space_reclaimed: given_up.bytes,
+    })
+}
+
 /// Ends the service, unless something is in use.
 pub(crate) async fn shutdown(call: Call) -> Outcome {
     let in_use = call.work(|engine| Ok(engine.in_use())).await?;
@@ -148,6 +157,7 @@ fn settings(about: &super::About) -> Vec<[String; 2]> {
         ("request-attempts", registries.request_attempts.to_string()),
         ("blob-attempts", registries.blob_attempts.to_string()),
         ("layers-at-once", registries.layers_at_once.to_string()),
+        ("keep-archives", about.keep_archives.to_string()),
     ];
     let mirrors = registries.mirrors.iter();
     all.extend(mirrors.map(|mirror| ("mirror", mirror.shown())));

@@ -121,6 +121,7 @@ async fn nacre_routes(call: Call, parts: &[&str]) -> Outcome {
         }
         ("POST", ["nacre", "pull"]) => transfers::pull_local(call).await,
         ("GET", ["nacre", "check"]) => nacre::check(call).await,
+        ("POST", ["nacre", "reclaim"]) => nacre::reclaim(call).await,
         ("POST", ["nacre", "shutdown"]) => nacre::shutdown(call).await,
         ("GET", ["nacre", "info"]) => nacre::info(&call),
         _ => Err(answer::page_not_found()),

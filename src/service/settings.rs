@@ -76,6 +76,7 @@ pub(super) fn store(options: &ServiceOptions) -> Options {
     }
     Options {
         limits: Some(limits),
+        keep_archives: options.keep_archives,
         ..Options::default()
     }
 }

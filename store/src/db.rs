@@ -1,13 +1,18 @@
 //! The database: the only module that names RocksDB. Knows families, keys and bytes; never what they mean.
 
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use rocksdb::{
     BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, CompactOptions, DB,
-    DBCompressionType, DBRawIterator, MergeOperands, Options, ReadOptions, WriteBatch,
-    WriteOptions,
+    DBCompressionType, DBRawIterator, MergeOperands, Options, ReadOptions, WaitForCompactOptions,
+    WriteBatch, WriteOptions,
 };
 
+use crate::room::Room;
 use crate::{Error, Result};
 
 /// Memory for blocks of all families together: the index of a store with a few large images.
@@ -16,14 +21,28 @@ const BLOCK_CACHE_BYTES: usize = 64 << 20;
 /// Memory for what is not flushed yet, all families together.
 const WRITE_BUFFERS_BYTES: usize = 160 << 20;
 
-/// One family's share before it is flushed: large enough that a layer of small files is a few flushes.
-const SMALL_BUFFER_BYTES: usize = 64 << 20;
+/// One family's share before it is flushed: large enough that a layer of small files is a few flushes. RocksDB recovers from
+/// a full disk by itself once it finds that much free, so it is less than `room`'s reserve.
+const SMALL_BUFFER_BYTES: usize = 24 << 20;
+
+/// Size of a file of small contents.
+const BLOB_FILE_BYTES: u64 = 64 << 20;
 
 /// The same for the index families.
 const INDEX_BUFFER_BYTES: usize = 16 << 20;
 
-/// WAL that may have to be replayed after an unclean end (about 0.1 s).
-const WAL_BYTES_MAX: u64 = 64 << 20;
+/// WAL that may have to be replayed after an unclean end (about 50 ms), and that a full disk must have room for as tables:
+/// as much as `room`'s reserve.
+const WAL_BYTES_MAX: u64 = 32 << 20;
+
+/// How long is waited for tables that are being written anew when a disk becomes tight.
+const QUIET: Duration = Duration::from_secs(5);
+
+/// How long is waited for RocksDB to notice that there is room again: it looks every five seconds.
+const RECOVERY: Duration = Duration::from_secs(12);
+
+/// How often that is asked for.
+const RECOVERY_STEP: Duration = Duration::from_millis(200);
 
 /// Open table files: far above what a store of hundreds of images has, far below RLIMIT_NOFILE's usual 1024.
 const OPEN_FILES_MAX: i32 = 400;
@@ -96,7 +115,7 @@ impl Family {
                 options.set_enable_blob_files(true);
                 options.set_min_blob_size(BLOB_BYTES_MIN);
                 options.set_blob_compression_type(DBCompressionType::Lz4);
-                options.set_blob_file_size(SMALL_BUFFER_BYTES as u64);
+                options.set_blob_file_size(BLOB_FILE_BYTES);
             }
             Family::Catalog | Family::Dirs | Family::Changed => {}
         }
@@ -134,6 +153,16 @@ pub(crate) enum Durability {
 /// The open database.
 pub(crate) struct Db {
     inner: DB,
+    room: Arc<Room>,
+    /// Logged since everything was flushed last, at most.
+    logged: AtomicU64,
+    log_bytes_max: u64,
+    /// Free bytes without which RocksDB does not recover from a full disk.
+    needed: u64,
+    /// The disk is tight, and the families have been told.
+    lean: AtomicBool,
+    /// Serialises what is done on a tight disk. Rank: before the room's.
+    thrift: Mutex<()>,
 }
 
 fn db_error(error: rocksdb::Error) -> Error {
@@ -146,16 +175,20 @@ fn db_error(error: rocksdb::Error) -> Error {
 }
 
 impl Db {
-    /// Opens or makes the database; what it keeps in memory before it writes tables is `divisor` times smaller than
-    /// usual, for a small disk.
-    pub(crate) fn open(path: &Path, divisor: usize) -> Result<Db> {
-        let divisor = divisor.max(1);
+    /// Opens or makes the database; what it keeps in memory before it writes tables is smaller than usual on a small disk.
+    pub(crate) fn open(path: &Path, room: &Arc<Room>) -> Result<Db> {
+        let divisor = room.buffers_divisor().max(1);
         let cache = Cache::new_lru_cache(BLOCK_CACHE_BYTES);
-        let mut options = Options::default();
+        // Off: of what is left of a disk, a new log would take up to `WAL_BYTES_MAX` for itself, and the tables that free the
+        // old ones would find nothing. RocksDB has this switch in its text form alone.
+        let mut options = Options::default()
+            .get_options_from_string("allow_fallocate=false")
+            .map_err(db_error)?;
+        let log_bytes_max = WAL_BYTES_MAX / divisor as u64;
         options.create_if_missing(true);
         options.create_missing_column_families(true);
         options.set_db_write_buffer_size(WRITE_BUFFERS_BYTES / divisor);
-        options.set_max_total_wal_size(WAL_BYTES_MAX / divisor as u64);
+        options.set_max_total_wal_size(log_bytes_max);
         // Each write to the log is a system call of 3 to 8 µs: who writes many may hand them over together.
         options.set_manual_wal_flush(true);
         options.set_max_open_files(OPEN_FILES_MAX);
@@ -170,7 +203,15 @@ impl Db {
         let families =
             Family::ALL.map(|f| ColumnFamilyDescriptor::new(f.name(), f.options(&cache, divisor)));
         let inner = DB::open_cf_descriptors(&options, path, families).map_err(db_error)?;
-        Ok(Db { inner })
+        Ok(Db {
+            inner,
+            room: Arc::clone(room),
+            logged: AtomicU64::new(0),
+            log_bytes_max,
+            needed: (SMALL_BUFFER_BYTES / divisor) as u64,
+            lean: AtomicBool::new(false),
+            thrift: Mutex::new(()),
+        })
     }
 
     fn family(&self, family: Family) -> Result<&ColumnFamily> {
@@ -256,11 +297,105 @@ impl Db {
 
     /// The same for all families.
     pub(crate) fn flush_all(&self) -> Result<()> {
+        if self.room.is_tight() {
+            let _serial = self.thrift.lock();
+            return self.flush_tight();
+        }
         self.sync()?;
         for family in Family::ALL {
             self.flush(family)?;
         }
+        self.logged.store(0, Ordering::Relaxed);
         Ok(())
+    }
+
+    /// To be called before `bytes` are logged: on a tight disk there is room for them first. A log of more than a step is
+    /// written into tables, which takes less and frees it, and tables are not written anew meanwhile: that
+    /// takes room before it gives some back.
+    fn before_logging(&self, bytes: u64) -> Result<()> {
+        let tight = self.room.is_tight();
+        if !tight && !self.lean.load(Ordering::Relaxed) {
+            self.logged.fetch_add(bytes, Ordering::Relaxed);
+            return Ok(());
+        }
+        let _serial = self.thrift.lock();
+        if self.lean.load(Ordering::Relaxed) != tight {
+            if tight {
+                self.wait_until_quiet();
+            }
+            self.room.make(self.room.step());
+            let value = if tight { "true" } else { "false" };
+            for family in Family::ALL {
+                self.inner
+                    .set_options_cf(self.family(family)?, &[("disable_auto_compactions", value)])
+                    .map_err(db_error)?;
+            }
+            self.lean.store(tight, Ordering::Relaxed);
+        }
+        if tight && self.logged.load(Ordering::Relaxed) + bytes > self.room.step() {
+            self.flush_tight()?;
+        }
+        self.room.make(bytes);
+        self.logged.fetch_add(bytes, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Writes what is in memory into tables out of what is free and the reserve, which is taken back afterwards.
+    fn flush_tight(&self) -> Result<()> {
+        let logged = self.logged.load(Ordering::Relaxed).min(self.log_bytes_max);
+        self.room.make(logged);
+        self.sync()?;
+        for family in Family::ALL {
+            // Unlogged contents of a layer that is on its way in: it is about to be refused, and what was deleted in memory
+            // needs no room.
+            if family == Family::Small && self.bytes_in_memory(family)? > self.room.free()? {
+                continue;
+            }
+            match self.flush(family) {
+                // It flushes everything to recover.
+                Err(Error::DbFull(_)) if self.recovers() => {}
+                flushed => flushed?,
+            }
+        }
+        self.logged.store(0, Ordering::Relaxed);
+        self.room.take_back();
+        Ok(())
+    }
+
+    /// Tables that are being written anew take what is given back: they come to their end, or fail, before that.
+    fn wait_until_quiet(&self) {
+        let mut options = WaitForCompactOptions::default();
+        options.set_timeout(u64::try_from(QUIET.as_micros()).unwrap_or(u64::MAX));
+        if let Err(error) = self.inner.wait_for_compact(&options) {
+            tracing::debug!(%error, "the database is not quiet");
+        }
+    }
+
+    /// RocksDB has met a full disk, in the background perhaps, and writes nothing: gives it all of the reserve, and says
+    /// whether it goes on with that.
+    fn recovers(&self) -> bool {
+        self.room.make(u64::MAX);
+        let begun = Instant::now();
+        let mut options = WriteOptions::default();
+        options.set_sync(true);
+        while begun.elapsed() < RECOVERY && self.room.free().is_ok_and(|free| free >= self.needed) {
+            match self.inner.write_opt(WriteBatch::default(), &options) {
+                Ok(()) => {
+                    tracing::warn!(waited = ?begun.elapsed(), "the database goes on after it met a full disk");
+                    return true;
+                }
+                Err(error) => tracing::debug!(%error, "the database has not recovered yet"),
+            }
+            std::thread::sleep(RECOVERY_STEP);
+        }
+        false
+    }
+
+    fn bytes_in_memory(&self, family: Family) -> Result<u64> {
+        let bytes = self
+            .inner
+            .property_int_value_cf(self.family(family)?, "rocksdb.cur-size-all-mem-tables");
+        Ok(bytes.map_err(db_error)?.unwrap_or(0))
     }
 
     /// Gives the space of deleted keys from `from` to before `to` back to the host.
@@ -361,18 +496,33 @@ impl Batch<'_> {
         if self.inner.is_empty() && durability != Durability::Synced {
             return Ok(());
         }
+        if durability != Durability::Unlogged {
+            self.db.before_logging(self.inner.size_in_bytes() as u64)?;
+        }
         let mut options = WriteOptions::default();
         match durability {
             Durability::Unlogged => options.disable_wal(true),
             Durability::Buffered | Durability::Logged => {}
             Durability::Synced => options.set_sync(true),
         }
-        self.db
-            .inner
-            .write_opt(self.inner, &options)
-            .map_err(db_error)?;
-        if durability == Durability::Logged {
-            self.db.hand_over()?;
+        let again = self.db.room.is_tight().then(|| self.inner.data().to_vec());
+        let is_tight = again.is_some();
+        let written = self.db.inner.write_opt(self.inner, &options);
+        match (written.map_err(db_error), again) {
+            (Err(Error::DbFull(_)), Some(batch)) if self.db.recovers() => {
+                let batch = WriteBatch::from_data(&batch);
+                self.db.inner.write_opt(batch, &options).map_err(db_error)?;
+            }
+            (written, _) => written?,
+        }
+        // On a tight disk nothing is left for later: whoever is told of success must not be told of a full disk then.
+        if durability == Durability::Logged || is_tight {
+            match self.db.hand_over() {
+                // The batch is in memory, and RocksDB recovers by writing what is there to tables: it must not be
+                // written again, for counts would be added twice.
+                Err(Error::DbFull(_)) if is_tight && self.db.recovers() => {}
+                handed => handed?,
+            }
         }
         Ok(())
     }

@@ -99,6 +99,10 @@ points! {
     /// A document is on disk, nobody was told.
     DocumentSynced = "document.synced",
 
+    /// Archives given up, out of their records.
+    SyncReclaim = "sync.reclaim",
+    /// Out of their records, their files are there.
+    ReclaimUnlisted = "reclaim.unlisted",
     /// What is to go is known, nothing is written.
     RemoveReady = "remove.ready",
     /// What goes, out of the catalog.

@@ -3,9 +3,9 @@
 //! Locks, in the order in which they are taken: `catalog` (images, names, layers, uppers change), `records` (records come
 //! and go), `chains` (trees come and go), the blobs' pins, and within those what is documented there.
 
-use std::fs::{DirBuilder, File};
+use std::fs::{DirBuilder, File, Permissions};
 use std::io::Read;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -32,6 +32,8 @@ pub struct Options {
     pub limits: Option<Limits>,
     /// Free bytes of the disk below which nothing grows, `None` for what fits its size.
     pub floor_bytes: Option<u64>,
+    /// Whether compressed archives are kept as received, so that they can be given out unchanged; `None`: they are.
+    pub keep_archives: Option<bool>,
 }
 
 /// An open store. Clones share it; one process owns a store at a time.
@@ -44,6 +46,7 @@ pub struct Store {
 pub(crate) struct Inner {
     pub(crate) root: PathBuf,
     pub(crate) limits: Limits,
+    pub(crate) keep_archives: bool,
     pub(crate) room: Arc<Room>,
     pub(crate) db: Arc<Db>,
     pub(crate) blobs: Arc<Blobs>,
@@ -67,7 +70,7 @@ impl Store {
         make_dir(root)?;
         let owner = Owner::take(root)?;
         let room = Arc::new(Room::open(root, options.floor_bytes)?);
-        let opened = Inner::open(root, &room, options.limits.unwrap_or_default(), owner);
+        let opened = Inner::open(root, &room, options, owner);
         Ok(Store {
             inner: Arc::new(opened.map_err(|error| room.explained(error))?),
         })
@@ -108,7 +111,7 @@ impl Store {
         )?))
     }
 
-    /// Opens a layer archive as received; `None` when it was reclaimed (or never kept, for a plain tar: see `tar`).
+    /// Opens a layer archive as received; `None` when it was given up or never kept (as a plain tar: see `tar`).
     pub fn archive(&self, archive: &ArchiveId) -> Result<Option<File>> {
         let path = self.inner.archive_path(archive);
         match File::open(&path) {
@@ -174,17 +177,22 @@ impl Store {
 }
 
 impl Inner {
-    fn open(root: &Path, room: &Arc<Room>, limits: Limits, mut owner: Owner) -> Result<Inner> {
+    fn open(root: &Path, room: &Arc<Room>, options: Options, mut owner: Owner) -> Result<Inner> {
         owner.mark()?;
         lock::check_format(root)?;
-        for name in ["db", "archives", "uppers"] {
-            make_dir(&root.join(name))?;
+        for name in ["db", "archives", "blobs", "uppers"] {
+            let dir = root.join(name);
+            make_dir(&dir)?;
+            // Also one that an earlier version made.
+            std::fs::set_permissions(&dir, Permissions::from_mode(0o700))
+                .map_err(Error::io("cannot close to others", &dir))?;
         }
-        let db = Arc::new(Db::open(&root.join("db"), room.buffers_divisor())?);
+        let db = Arc::new(Db::open(&root.join("db"), room)?);
         let blobs = Arc::new(Blobs::open(root, &db, room)?);
         let inner = Inner {
             root: root.to_owned(),
-            limits,
+            limits: options.limits.unwrap_or_default(),
+            keep_archives: options.keep_archives.unwrap_or(true),
             room: Arc::clone(room),
             numbers: Numbers::open(&db)?,
             db,

@@ -234,7 +234,7 @@ impl Inner {
             }
             let part = block.get(..got).unwrap_or_default();
             hash.update(part);
-            if bytes == 0 && is_compressed(part) {
+            if bytes == 0 && self.keep_archives && is_compressed(part) {
                 file = Some(self.spool_archive()?);
             }
             bytes += got as u64;
@@ -405,7 +405,7 @@ impl Inner {
         Ok(unpacked(diff, &head, archive, locked.pin(diff)))
     }
 
-    /// Moves the archive as received, synced, to its place; `false` if it is not worth keeping (a plain tar).
+    /// Moves the archive as received, synced, to its place; `false` if there is none to keep (of a plain tar).
     fn keep_archive(&self, received: &Received) -> Result<bool> {
         let Some(file) = &received.file else {
             return Ok(false);

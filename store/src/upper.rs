@@ -401,7 +401,7 @@ impl Upper {
     /// The same as `by` says; returns the inodes whose data files are to be removed, by [`Upper::remove_data_files`].
     pub fn write_by(&self, batch: &[UpperOp], by: &By<'_>) -> Result<Vec<Ino>> {
         if batch.iter().any(takes_away) {
-            self.inner().room.to_shrink();
+            self.inner().room.to_unlink()?;
         } else if !batch.is_empty() {
             self.inner().room.to_grow()?;
         }

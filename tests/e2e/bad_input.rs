@@ -132,7 +132,7 @@ fn largest_blob(layout: &Path) -> std::path::PathBuf {
 fn megabytes(nacre: &Nacre) -> u64 {
     let used = run_tool(
         "du",
-        // RocksDB's log is preallocated.
+        // How long RocksDB's log is, is not what is asked here.
         &[
             "-s",
             "--block-size=1M",

@@ -7,7 +7,7 @@ use std::path::Path;
 use crate::nacre::{Nacre, run_tool};
 
 /// A store with an image made of busybox and what `add` puts into its tree.
-fn image(name: &str, add: impl FnOnce(&Path)) -> Nacre {
+pub(crate) fn image(name: &str, add: impl FnOnce(&Path)) -> Nacre {
     let nacre = Nacre::new();
     let rootfs = nacre.folder("rootfs");
     fs::create_dir(rootfs.join("bin")).unwrap();
@@ -21,7 +21,7 @@ fn image(name: &str, add: impl FnOnce(&Path)) -> Nacre {
     nacre
 }
 
-fn entries(dir: &Path) -> usize {
+pub(crate) fn entries(dir: &Path) -> usize {
     fs::read_dir(dir).unwrap().count()
 }
 

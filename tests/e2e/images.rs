@@ -65,6 +65,52 @@ fn what_was_pulled_is_pushed_with_the_same_digest() {
 }
 
 #[test]
+fn what_was_given_up_is_pushed_and_saved_rebuilt_and_pulled_anew_to_the_same_image() {
+    let (mut nacre, registry) = (Nacre::new(), Registry::start());
+    let name = registry.serve("many-layers");
+    nacre.ok(&["pull", "-q", &name]);
+    let id = nacre.ok(&["image", "ls", "-q", "--no-trunc"]);
+    let before = used_bytes(&nacre);
+    let said = nacre.ok(&["system", "reclaim", "-f"]);
+    assert!(said.starts_with("Removed archives: "), "{said}");
+    assert!(!said.starts_with("Removed archives: 0"), "{said}");
+    assert_eq!(
+        fs::read_dir(nacre.root().join("archives")).unwrap().count(),
+        0
+    );
+    assert!(used_bytes(&nacre) < before);
+    nacre.check();
+
+    // The same configuration and files, compressed anew: an ID is what stays.
+    let target = registry.name("copy/of:v1");
+    nacre.ok(&["tag", "many-layers", &target]);
+    nacre.ok(&["push", &target]);
+    assert_ne!(
+        registry.digest("copy/of:v1"),
+        registry.digest("many-layers")
+    );
+    let saved = nacre.path("saved.tar");
+    nacre.ok(&["save", "-o", saved.to_str().unwrap(), "many-layers"]);
+    // What is in the store is not fetched again for its wrapping.
+    nacre.ok(&["pull", "-q", &name]);
+    let other = Nacre::new();
+    other.ok(&["pull", "-q", &target]);
+    assert_eq!(other.ok(&["image", "ls", "-q", "--no-trunc"]), id);
+    other.ok(&["load", "-i", saved.to_str().unwrap()]);
+    other.check();
+
+    // A store that was told to keeps none.
+    let third = nacre.path("third");
+    nacre.set("NACRE_ROOT", third.to_str().unwrap());
+    nacre.set("NACRE_KEEP_ARCHIVES", "false");
+    nacre.ok(&["pull", "-q", &name]);
+    assert_eq!(nacre.ok(&["image", "ls", "-q", "--no-trunc"]), id);
+    assert_eq!(fs::read_dir(third.join("archives")).unwrap().count(), 0);
+    assert!(nacre.ok(&["info"]).contains("keep-archives: false"));
+    nacre.ok(&["service", "--stop"]);
+}
+
+#[test]
 fn what_was_pulled_is_saved_with_the_same_blobs_and_loads_elsewhere() {
     let (nacre, other) = (Nacre::new(), Nacre::new());
     nacre.ok(&["pull", "-q", &oci_source("many-layers")]);

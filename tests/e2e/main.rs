@@ -5,8 +5,10 @@
 #![expect(clippy::print_stderr, reason = "a test that cannot run says why")]
 
 mod bad_input;
+mod bombs;
 mod commits;
 mod containers;
+mod cves;
 mod edges_auth;
 mod edges_tags;
 mod edges_tokens;

@@ -42,8 +42,8 @@ pub use image::{
 };
 pub use inspect::{ContainerInspect, ContainerState};
 pub use nacre::{
-    CheckCount, CheckReport, MountInfo, MountRequest, NacreInfo, PullAux, RemountRequest,
-    ShutdownRefusal,
+    CheckCount, CheckReport, MountInfo, MountRequest, NacreInfo, PullAux, Reclaimed,
+    RemountRequest, ShutdownRefusal,
 };
 pub use network::{EndpointSettings, NetworkSettings};
 pub use progress::{ErrorDetail, Progress, ProgressDetail};

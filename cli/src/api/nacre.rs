@@ -9,6 +9,7 @@
 //! | `DELETE /nacre/uppers/{name}` | | 204 |
 //! | `POST /nacre/pull?source=oci:/DIR[:REF]\|docker-archive:/FILE[&platform=os/arch]` | | a progress stream; the last line's aux is a [`PullAux`] |
 //! | `GET /nacre/check` | | [`CheckReport`] |
+//! | `POST /nacre/reclaim` | | [`Reclaimed`] |
 //! | `POST /nacre/shutdown` | | 200, or 409 [`ShutdownRefusal`] |
 //! | `GET /nacre/info` | | [`NacreInfo`] |
 //!
@@ -105,6 +106,15 @@ pub struct CheckReport {
 pub struct CheckCount {
     pub what: String,
     pub count: u64,
+}
+
+/// The answer of `POST /nacre/reclaim`: layer archives as received, which are
+/// gone.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub struct Reclaimed {
+    pub archives: u64,
+    pub space_reclaimed: u64,
 }
 
 /// Why the service does not stop: the body of the 409 of `POST

@@ -152,7 +152,7 @@ pub(crate) async fn prune(session: &Session, args: PruneArgs) -> Result<()> {
 }
 
 /// Asks; everything but a yes is a no.
-fn confirmed(warning: &str) -> Result<bool> {
+pub(super) fn confirmed(warning: &str) -> Result<bool> {
     out(&format!(
         "{warning}\nAre you sure you want to continue? [y/N] "
     ))?;

@@ -188,6 +188,8 @@ pub(crate) enum SystemCommand {
     Df(system::DfArgs),
     /// Show what the service is and has
     Info(system::InfoArgs),
+    /// Give up layers as they were received, for their space
+    Reclaim(system::ReclaimArgs),
 }
 
 impl Command {
@@ -300,6 +302,7 @@ impl SystemCommand {
             Self::Check(args) => system::check(session, args).await,
             Self::Df(args) => system::df(session, args).await,
             Self::Info(args) => system::info(session, args).await,
+            Self::Reclaim(args) => system::reclaim(session, args).await,
         }
     }
 }

@@ -70,6 +70,10 @@ pub(crate) struct Args {
     #[arg(long, value_name = "NUMBER")]
     layers_at_once: Option<u32>,
 
+    /// Whether compressed layers are kept as received, to be pushed unchanged [default: true] [env: NACRE_KEEP_ARCHIVES]
+    #[arg(long, value_name = "BOOL")]
+    keep_archives: Option<bool>,
+
     /// Refuse archives that ask for more: NAME=NUMBER (layer-bytes, entries, inflate-ratio, path-depth ...)
     #[arg(long, value_name = "LIMIT", value_parser = limit)]
     limit: Vec<(Limit, u64)>,
@@ -96,6 +100,7 @@ Such a service is told by /etc/nacre/nacre.toml (--config, NACRE_CONFIG), which 
   request-attempts = 3
   blob-attempts = 6
   layers-at-once = 3
+  keep-archives = true                            # false: less disk, and pushes under other digests
 
   [[mirror]]                                      # in order; the registry itself comes last
   prefix = \"docker.io/library\"
@@ -166,6 +171,7 @@ pub(crate) fn foreground(args: &Args, file: ServiceOptions) -> Result<Option<Ser
             request_attempts: args.request_attempts,
             blob_attempts: args.blob_attempts,
             layers_at_once: args.layers_at_once,
+            keep_archives: args.keep_archives,
             limits: args.limit.iter().copied().collect(),
             ..ServiceOptions::default()
         }),

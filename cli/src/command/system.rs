@@ -1,9 +1,10 @@
-//! `info`, `version`, `system check`, `system df`: the store and the service.
+//! `info`, `version`, `system check`, `system df`, `system reclaim`: the store and the service.
 
 use serde_json::{Value as Json, json};
 
-use crate::api::{API_VERSION, CheckReport, DiskUsage, Info, NacreInfo, Version};
-use crate::client::Route;
+use crate::api::{API_VERSION, CheckReport, DiskUsage, Info, NacreInfo, Reclaimed, Version};
+use crate::client::{Call, Route};
+use crate::command::image_edit::confirmed;
 use crate::draw::listing::Listing;
 use crate::draw::progress::spinner;
 use crate::draw::{out, size};
@@ -263,6 +264,40 @@ pub(crate) async fn check(session: &Session, args: CheckArgs) -> Result<()> {
         "the store has {count} fault{}",
         if count == 1 { "" } else { "s" }
     )))
+}
+
+/// The flags of `system reclaim`.
+#[derive(clap::Args)]
+#[command(
+    override_usage = "[OPTIONS]",
+    after_help = "Examples:
+  nacre system reclaim
+  nacre system reclaim -f                     without a question
+
+Compressed layers are kept as they were received, so that images are pushed and saved with the digests that they came
+with. Without them every image works as before; what is pushed is compressed anew: the same image ID and the same
+files under another digest. keep-archives = false in the settings file keeps none from then on."
+)]
+pub(crate) struct ReclaimArgs {
+    /// Do not ask
+    #[arg(short, long)]
+    force: bool,
+}
+
+/// Gives up layers as received.
+pub(crate) async fn reclaim(session: &Session, args: ReclaimArgs) -> Result<()> {
+    let warning = "WARNING! This will remove all compressed layers as they were received. \
+                   Images will be pushed and saved under other digests.";
+    if !args.force && !confirmed(warning)? {
+        return Ok(());
+    }
+    let route = Route::nacre(&["reclaim"]);
+    let reclaimed: Reclaimed = session.client.json(Call::post(route)).await?;
+    let bytes = i64::try_from(reclaimed.space_reclaimed).unwrap_or(i64::MAX);
+    let (archives, space) = (reclaimed.archives, size::human4(bytes));
+    out(&format!(
+        "Removed archives: {archives}\nTotal reclaimed space: {space}\n"
+    ))
 }
 
 /// The flags of `system df`.

@@ -16,6 +16,7 @@
 //! | `request-attempts`, `blob-attempts` | the same | `NACRE_REQUEST_ATTEMPTS`, `NACRE_BLOB_ATTEMPTS` |
 //! | `layers-at-once` | the same | `NACRE_LAYERS_AT_ONCE` |
 //! | `[limits]` | `--limit` | `NACRE_LIMITS` |
+//! | `keep-archives` | the same | `NACRE_KEEP_ARCHIVES` |
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -62,6 +63,8 @@ pub struct ServiceOptions {
     pub blob_attempts: Option<u32>,
     /// Layers of one image that are fetched at once.
     pub layers_at_once: Option<u32>,
+    /// Whether compressed layers are kept as they were received.
+    pub keep_archives: Option<bool>,
     /// What an archive may ask for.
     pub limits: BTreeMap<Limit, u64>,
 }
@@ -181,6 +184,7 @@ impl ServiceOptions {
             request_attempts: over.request_attempts.or(self.request_attempts),
             blob_attempts: over.blob_attempts.or(self.blob_attempts),
             layers_at_once: over.layers_at_once.or(self.layers_at_once),
+            keep_archives: over.keep_archives.or(self.keep_archives),
             limits,
         }
     }
@@ -228,6 +232,11 @@ impl ServiceOptions {
             http_proxy: either("HTTP_PROXY"),
             https_proxy: either("HTTPS_PROXY"),
             no_proxy: either("NO_PROXY"),
+            keep_archives: variable("NACRE_KEEP_ARCHIVES")
+                .filter(|text| !text.is_empty())
+                .map(|text| text.parse())
+                .transpose()
+                .map_err(|_| Error::said("NACRE_KEEP_ARCHIVES: not true or false"))?,
             ..Self::default()
         })
     }
@@ -302,6 +311,7 @@ stall-seconds = 2
 request-attempts = 3
 blob-attempts = 4
 layers-at-once = 5
+keep-archives = false
 
 [[mirror]]
 prefix = "docker.io/library"
@@ -331,6 +341,7 @@ layers = 13
             all.mirror.first().unwrap().locations,
             ["m:5000/hub", "http://n"]
         );
+        assert_eq!(all.keep_archives, Some(false));
         assert_eq!(all.limits.len(), 13);
         for (limit, number) in &all.limits {
             assert!(ALL.contains(&format!("{} = {number}\n", limit.name())));
@@ -391,6 +402,7 @@ layers = 13
                 "NACRE_BLOB_ATTEMPTS" => "75",
                 "NACRE_LAYERS_AT_ONCE" => "",
                 "NACRE_LIMITS" => "entries=76, path-depth=77",
+                "NACRE_KEEP_ARCHIVES" => "true",
                 _ => return None,
             };
             Some(value.to_owned())
@@ -414,16 +426,18 @@ layers = 13
         assert_eq!(all.limits.get(&Limit::Entries), Some(&76));
         assert_eq!(all.limits.get(&Limit::PathDepth), Some(&77));
         assert_eq!(all.limits.get(&Limit::XattrBytes), Some(&9));
+        assert_eq!(all.keep_archives, Some(true));
     }
 
     #[test]
-    fn a_variable_that_is_no_number_is_named() {
+    fn a_variable_that_makes_no_sense_is_named() {
         for (set, value) in [
             ("NACRE_STALL_SECONDS", "soon"),
             ("NACRE_BLOB_ATTEMPTS", "-1"),
             ("NACRE_LAYERS_AT_ONCE", "99999999999"),
             ("NACRE_LIMITS", "entries"),
             ("NACRE_LIMITS", "entrys=1"),
+            ("NACRE_KEEP_ARCHIVES", "perhaps"),
         ] {
             let read =
                 ServiceOptions::of_environment(|name| (name == set).then(|| value.to_owned()));

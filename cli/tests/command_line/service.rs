@@ -25,6 +25,22 @@ fn a_fault_in_the_store_is_an_exit_code() {
 }
 
 #[test]
+fn archives_are_given_up_after_a_yes() {
+    let fake = Fake::new(vec![(
+        "POST /nacre/reclaim",
+        ok("{\"Archives\":3,\"SpaceReclaimed\":1500000}"),
+    )]);
+    let done = fake.nacre(&["system", "reclaim"]);
+    assert!(stdout(&done).ends_with("[y/N] "), "{}", stdout(&done));
+    assert!(fake.asked().iter().all(|line| !line.contains("reclaim")));
+    let done = fake.nacre(&["system", "reclaim", "-f"]);
+    assert_eq!(
+        stdout(&done),
+        "Removed archives: 3\nTotal reclaimed space: 1.5MB\n"
+    );
+}
+
+#[test]
 fn a_service_in_use_does_not_stop_and_says_what_is_in_use() {
     let fake = Fake::new(vec![(
         "POST /nacre/shutdown",

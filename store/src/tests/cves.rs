@@ -1,12 +1,12 @@
 //! The advisories about layer archives that others needed: each test names its own and asserts what must (not) happen here.
 //!
-//! Those of running and of registries have no fixtures yet. Read here and not tested here, with the reason:
+//! Those of running and of registries: `tests/e2e/cves.rs`. Read here and not tested here, with the reason:
 //!
 //! | advisory | why |
 //! |---|---|
 //! | CVE-2018-15664, CVE-2026-41568, CVE-2026-42306 (moby: races of `cp`) | no `cp`; a tree is changed by inode number, no host path is opened |
 //! | CVE-2019-14271 (moby: `cp` loads a library of the container), CVE-2026-41567 (`PUT archive`) | no `cp`, nothing of an image is run or loaded by the service |
-//! | CVE-2021-41091 (moby: data root that others can walk) | the store's directory has mode 0700 (`store.rs`), and blobs have no names of files |
+//! | CVE-2021-41091 (moby: data root that others can walk) | the store's directories have mode 0700 (`store.rs`, `tests/e2e/cves.rs`), and blobs have no names of files |
 //! | CVE-2021-20291 (containers/storage: deadlock in xz) | xz is refused (`archive/inflate.rs`) |
 //! | CVE-2024-3727 (containers/image: digests that are paths) | digests are parsed, `sha256:` and 64 hex digits (`ids.rs`) |
 //! | CVE-2020-10696, CVE-2024-1753, CVE-2024-9675, CVE-2026-44517 (buildah), CVE-2024-23651 to -23653, CVE-2026-33747 (buildkit), CVE-2025-9566 (podman kube play) | nothing is built or played |

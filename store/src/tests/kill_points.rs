@@ -66,6 +66,7 @@ fn work_to_the_point() {
         .put_document(DocumentKind::Mount, "m", b"text")
         .unwrap();
     acknowledge("document");
+    assert_eq!(store.reclaim_archives().unwrap().archives, 1);
     let upper = store.create_upper(chain(&tars).as_ref()).unwrap();
     acknowledge("upper");
     let hidden = FileName::new(b"large").unwrap();

@@ -39,11 +39,15 @@ impl TempStore {
 
     /// Ends it cleanly and opens it again, as on a disk of which so much is kept free.
     pub(crate) fn reopen_with_floor(&mut self, bytes: u64) {
-        self.store = None;
-        let options = Options {
+        self.reopen_with(Options {
             floor_bytes: Some(bytes),
             ..Options::default()
-        };
+        });
+    }
+
+    /// Ends it cleanly and opens it again by other options.
+    pub(crate) fn reopen_with(&mut self, options: Options) {
+        self.store = None;
         self.store = Some(Store::open(&self.root(), options).unwrap());
     }
 

@@ -2,8 +2,8 @@
 
 use std::io::{Cursor, Read, Write};
 
-use super::support::{TempStore, layer};
-use crate::{ArchiveId, DiffId, Digest, Error, Expected};
+use super::support::{TempStore, image, layer};
+use crate::{ArchiveId, DiffId, Digest, Error, Expected, Options};
 
 fn gzip(bytes: &[u8]) -> Vec<u8> {
     let mut out = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
@@ -46,6 +46,49 @@ fn tar_is_rebuilt_bit_for_bit() {
         .read_to_end(&mut rebuilt)
         .unwrap();
     assert!(rebuilt == tar, "rebuilt tar differs");
+}
+
+#[test]
+fn archives_are_given_up_for_good_or_never_kept_and_the_layers_stay() {
+    let mut store = TempStore::new();
+    let tar = rich_tar();
+    let packed = gzip(&tar);
+    image(&store, std::slice::from_ref(&packed), "x:1").unwrap();
+    let archive = ArchiveId(Digest::of(&packed));
+    let whole = |store: &TempStore| {
+        let mut rebuilt = Vec::new();
+        let diff = store.unpacked_by_archive(&archive).unwrap().unwrap().diff;
+        store.tar(&diff).unwrap().read_to_end(&mut rebuilt).unwrap();
+        assert!(rebuilt == tar, "rebuilt tar differs");
+        assert!(store.archive(&archive).unwrap().is_none());
+        assert_eq!(store.check().unwrap().faults, Vec::<String>::new());
+    };
+    let open = store.archive(&archive).unwrap().unwrap();
+    let given_up = store.reclaim_archives().unwrap();
+    let bytes = packed.len() as u64;
+    assert_eq!((given_up.archives, given_up.bytes), (1, bytes));
+    assert_eq!(
+        std::io::copy(&mut &open, &mut std::io::sink()).unwrap(),
+        bytes
+    );
+    drop(open);
+    whole(&store);
+    assert_eq!(store.reclaim_archives().unwrap().archives, 0);
+
+    // What comes again is kept again, unless the store was told not to.
+    store
+        .unpack(packed.as_slice(), &Expected::default(), &|_| {})
+        .unwrap();
+    assert!(store.archive(&archive).unwrap().is_some());
+    store.reclaim_archives().unwrap();
+    store.reopen_with(Options {
+        keep_archives: Some(false),
+        ..Options::default()
+    });
+    store
+        .unpack(packed.as_slice(), &Expected::default(), &|_| {})
+        .unwrap();
+    whole(&store);
 }
 
 #[test]
