@@ -6,11 +6,13 @@ $B holds the images; a registry on 127.0.0.1:5000 serves them. As root, in a mou
 import os, shutil, sys
 
 sys.dont_write_bytecode = True
-import files, images, machine, runs, table
+import files, images, machine, runs, table, union
 
 ROWS = {
     "pull": images.pulls, "load": images.loads, "again": images.pulls_again, "push": images.pushes, "memory": images.memory,
     "disk": images.disk, "mount": runs.mounts, "run": runs.runs, "exec": runs.execs, "walk": files.walks, "touch": files.touches,
+    "reads": union.reads, "programs": union.programs, "copy-ups": union.copy_ups, "many-files": union.many_files,
+    "large-files": union.large_files, "server-memory": union.server_memory,
     # last, because it takes the store away
     "start": runs.service_starts,
 }

@@ -12,5 +12,6 @@ builder=${NACRE_BENCH_BUILDER:-../shared/bench/build-images.sh}
 export B=${B:-$PWD/target/bench}
 mkdir -p "$B"
 bash "$builder" all
+bash "$(dirname "$builder")/prep-assets.sh" > "$B/assets.log"   # trees and assets for the rows of tests/bench/union.py
 # podman's crun refuses a hybrid cgroup mount: a private mount namespace without it
 exec unshare -m bash -c 'umount /sys/fs/cgroup/unified 2>/dev/null; exec python3 tests/bench/figures.py "$@"' _ "$nacre" "$rounds" "$@"

@@ -131,29 +131,28 @@ impl Connection {
             let thread = thread::Builder::new().name("nacre-fuse".into());
             others.push(thread.spawn(move || work(&shell, seat, false))?);
         }
-        let served = vfs.clone();
+        if vfs.is_writable() {
+            vfs.set_handed_later(true);
+            vfs.set_chores(true);
+            let vfs = vfs.clone();
+            let thread = thread::Builder::new().name("nacre-commit".into());
+            others.push(thread.spawn(move || commit(&vfs))?);
+        }
         thread::Builder::new()
             .name("nacre-fuse".into())
             .spawn(move || {
                 work(&shell, first, true);
+                vfs.set_chores(false);
+                vfs.set_handed_later(false);
                 for other in others {
                     // It catches what panics in a request, and there is nothing else in it that could.
                     other.join().ok();
                 }
                 // The last mount is gone.
-                served.set_chores(false);
-                served.set_handed_later(false);
                 shell.end();
-                served.set_kernel(None);
+                vfs.set_kernel(None);
                 ended.set();
             })?;
-        if vfs.is_writable() {
-            vfs.set_handed_later(true);
-            vfs.set_chores(true);
-            thread::Builder::new()
-                .name("nacre-commit".into())
-                .spawn(move || commit(&vfs))?;
-        }
         Ok(connection)
     }
 
