@@ -142,8 +142,6 @@ fn merge_count(_key: &[u8], existing: Option<&[u8]>, operands: &MergeOperands) -
 pub(crate) enum Durability {
     /// In memory: lost by a crash unless the family is flushed.
     Unlogged,
-    /// In the WAL's buffer: survives us once it is handed over ([`Db::hand_over`]), or with a later write that is logged.
-    Buffered,
     /// In the WAL: survives us, and power loss once a later write is synced.
     Logged,
     /// On disk, with every logged write before it.
@@ -189,8 +187,6 @@ impl Db {
         options.create_missing_column_families(true);
         options.set_db_write_buffer_size(WRITE_BUFFERS_BYTES / divisor);
         options.set_max_total_wal_size(log_bytes_max);
-        // Each write to the log is a system call of 3 to 8 µs: who writes many may hand them over together.
-        options.set_manual_wal_flush(true);
         options.set_max_open_files(OPEN_FILES_MAX);
         options.set_max_background_jobs(2);
         options.set_bytes_per_sync(1 << 20);
@@ -278,11 +274,6 @@ impl Db {
             inner,
             started: false,
         })
-    }
-
-    /// Hands buffered writes to the host, which keeps them if we are killed.
-    pub(crate) fn hand_over(&self) -> Result<()> {
-        self.inner.flush_wal(false).map_err(db_error)
     }
 
     /// Makes every logged write durable.
@@ -502,28 +493,17 @@ impl Batch<'_> {
         let mut options = WriteOptions::default();
         match durability {
             Durability::Unlogged => options.disable_wal(true),
-            Durability::Buffered | Durability::Logged => {}
+            Durability::Logged => {}
             Durability::Synced => options.set_sync(true),
         }
         let again = self.db.room.is_tight().then(|| self.inner.data().to_vec());
-        let is_tight = again.is_some();
         let written = self.db.inner.write_opt(self.inner, &options);
         match (written.map_err(db_error), again) {
             (Err(Error::DbFull(_)), Some(batch)) if self.db.recovers() => {
                 let batch = WriteBatch::from_data(&batch);
-                self.db.inner.write_opt(batch, &options).map_err(db_error)?;
+                self.db.inner.write_opt(batch, &options).map_err(db_error)
             }
-            (written, _) => written?,
+            (written, _) => written,
         }
-        // On a tight disk nothing is left for later: whoever is told of success must not be told of a full disk then.
-        if durability == Durability::Logged || is_tight {
-            match self.db.hand_over() {
-                // The batch is in memory, and RocksDB recovers by writing what is there to tables: it must not be
-                // written again, for counts would be added twice.
-                Err(Error::DbFull(_)) if is_tight && self.db.recovers() => {}
-                handed => handed?,
-            }
-        }
-        Ok(())
     }
 }

@@ -290,9 +290,6 @@ pub struct By<'a> {
     /// What the writer knows of an inode's record (that there is none included), so that it need not be read again.
     /// `None`: it does not know. It must be right: blobs and data files are kept or removed by it.
     pub known: Option<Known<'a>>,
-    /// The batch may stay in our memory until [`Upper::hand_over`], or until another one is written that must not: a kill
-    /// may lose it meanwhile.
-    pub later: bool,
 }
 
 /// See [`By::known`].
@@ -451,7 +448,7 @@ impl Upper {
                 &effects.seq.to_be_bytes(),
             )?;
         }
-        self.commit(out, &effects, by)?;
+        self.commit(out, &effects)?;
         *highest = effects.seq;
         Ok(effects.files.into_iter().map(|(ino, _)| ino).collect())
     }
@@ -462,11 +459,6 @@ impl Upper {
             remove::remove_file_if_there(&self.data_path(*ino))?;
         }
         Ok(())
-    }
-
-    /// Hands what was written [`By::later`] to the host, which keeps it if we are killed.
-    pub fn hand_over(&self) -> Result<()> {
-        self.inner().db.hand_over()
     }
 
     /// Notes what blobs and files it means that an inode gets another content, or none.
@@ -500,16 +492,11 @@ impl Upper {
         Ok(())
     }
 
-    fn commit(&self, mut out: Batch<'_>, effects: &Effects, by: &By<'_>) -> Result<()> {
+    fn commit(&self, mut out: Batch<'_>, effects: &Effects) -> Result<()> {
         for (blob, delta) in effects.blobs.iter().filter(|(_, delta)| **delta != 0) {
             add_count(&mut out, blob, *delta)?;
         }
-        let later = by.later && effects.files.is_empty();
-        out.write(if later {
-            Durability::Buffered
-        } else {
-            Durability::Logged
-        })?;
+        out.write(Durability::Logged)?;
         failpoint::pass(Point::UpperWritten)?;
         let dropped: Vec<BlobId> = effects
             .blobs

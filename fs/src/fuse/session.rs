@@ -116,8 +116,7 @@ impl Connection {
     pub(crate) fn start(vfs: Arc<Vfs>, profile: Profile, device: OwnedFd) -> io::Result<Self> {
         let device = Arc::new(device);
         let shell = Arc::new(Shell::new(vfs.clone(), profile, device.clone()));
-        let idle = vfs.clone();
-        let team = Arc::new(Team::new(device.clone(), move || idle.hand_over())?);
+        let team = Arc::new(Team::new(device.clone())?);
         let mut first = Seat::new(team.clone());
         greet(&shell, device.as_fd(), &mut first)?;
         vfs.set_kernel(Some(Box::new(Told(device))));
@@ -132,7 +131,6 @@ impl Connection {
             others.push(thread.spawn(move || work(&shell, seat, false))?);
         }
         if vfs.is_writable() {
-            vfs.set_handed_later(true);
             vfs.set_chores(true);
             let vfs = vfs.clone();
             let thread = thread::Builder::new().name("nacre-commit".into());
@@ -143,7 +141,6 @@ impl Connection {
             .spawn(move || {
                 work(&shell, first, true);
                 vfs.set_chores(false);
-                vfs.set_handed_later(false);
                 for other in others {
                     // It catches what panics in a request, and there is nothing else in it that could.
                     other.join().ok();

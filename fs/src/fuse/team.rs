@@ -45,8 +45,6 @@ const TICKS_IDLE: u32 = 3;
 /// Who of a connection's threads does what.
 pub(super) struct Team {
     device: Arc<OwnedFd>,
-    /// Called when nothing is to be done, before a reader sleeps, and when all are busy for long.
-    idle: Box<dyn Fn() + Send + Sync>,
     /// Whether a moment of looking can be spared: with one processor it would be the client's.
     patient: bool,
     state: Mutex<State>,
@@ -84,14 +82,10 @@ enum Watch {
 
 impl Team {
     /// A team without members. `device` is read without blocking from now on.
-    pub(super) fn new(
-        device: Arc<OwnedFd>,
-        idle: impl Fn() + Send + Sync + 'static,
-    ) -> io::Result<Self> {
+    pub(super) fn new(device: Arc<OwnedFd>) -> io::Result<Self> {
         fcntl_setfl(&device, fcntl_getfl(&device)? | OFlags::NONBLOCK)?;
         Ok(Self {
             device,
-            idle: Box::new(idle),
             patient: thread::available_parallelism().is_ok_and(|cpus| cpus.get() > 1),
             state: Mutex::new(State::default()),
             changed: Condvar::new(),
@@ -156,7 +150,6 @@ impl Team {
                 (last, idle) = (taken, 0);
             } else if self.serving.load(Ordering::Relaxed) >= state.readers {
                 state.called = state.called.saturating_add(1);
-                parking_lot::MutexGuard::unlocked(state, || (self.idle)());
             } else if idle < TICKS_IDLE || state.asleep == 0 {
                 idle = idle.saturating_add(1);
             } else {
@@ -184,7 +177,6 @@ impl Team {
 
     /// Sleeps until there is something to read, or nothing ever again. From then on somebody has to watch.
     fn sleep(&self) -> Result<(), Errno> {
-        (self.idle)();
         let mut state = self.state.lock();
         state.asleep = state.asleep.saturating_add(1);
         drop(state);
@@ -330,7 +322,7 @@ mod tests {
                 None,
             )
             .unwrap();
-            let team = Arc::new(Team::new(Arc::new(device), || {}).unwrap());
+            let team = Arc::new(Team::new(Arc::new(device)).unwrap());
             let serve = Arc::new(serve);
             let threads = (0..THREADS).map(|index| {
                 let (seat, serve) = (Seat::new(team.clone()), serve.clone());

@@ -37,7 +37,6 @@ mod settle;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
 
 use nacre_store::{
     By, DirList, FileName, Ino, Inode, Kind, Override, Store, Time, Tree, Upper, UpperOp,
@@ -66,9 +65,6 @@ const WRITING_LOCKS: usize = 64;
 /// Orphans ended together: one batch of the database, and a moment under the tree's lock.
 const TOGETHER: usize = 64;
 
-/// A kill loses no more than the changes of so much time: a busy tree hands them over so often, an idle one at once.
-const HAND_OVER_EVERY: Duration = Duration::from_millis(5);
-
 /// What a rule says.
 type Planned<T> = std::result::Result<Plan<T>, union::Errno>;
 
@@ -90,11 +86,6 @@ pub struct Vfs {
     changing: Mutex<u64>,
     /// Something was changed since the last commit.
     dirty: AtomicBool,
-    /// Something was changed that is in our memory only, and whether it may stay there for a moment.
-    unhanded: AtomicBool,
-    handed_later: AtomicBool,
-    /// When it was last handed to the host.
-    handed: Mutex<Instant>,
     chores: Chores,
     kernel: RwLock<Option<Box<dyn Kernel>>>,
 }
@@ -185,9 +176,6 @@ impl Vfs {
             writing: (0..WRITING_LOCKS).map(|_| Mutex::new(())).collect(),
             changing: Mutex::new(seq),
             dirty: AtomicBool::new(false),
-            unhanded: AtomicBool::new(false),
-            handed_later: AtomicBool::new(false),
-            handed: Mutex::new(Instant::now()),
             chores: Chores::default(),
             kernel: RwLock::new(None),
             upper,
@@ -314,9 +302,6 @@ impl Vfs {
         if !plan.ops.is_empty() {
             self.write_batch(upper, plan.ops)?;
             *seq = next;
-            if caller.origin == Origin::Runtime {
-                self.hand_over();
-            }
         }
         Ok(plan.answer)
     }
@@ -331,38 +316,12 @@ impl Vfs {
     fn write_ops(&self, upper: &Upper, ops: Vec<UpperOp>) -> Result<Vec<Ino>> {
         let by = By {
             known: Some(&|ino| self.overrides.known(ino)),
-            later: self.handed_later.load(Ordering::Acquire),
         };
         let nameless = upper.write_by(&ops, &by).map_err(|e| of_store(&e))?;
         self.held.follow(&ops);
         self.overrides.apply(ops);
         self.dirty.store(true, Ordering::Release);
-        self.unhanded.store(by.later, Ordering::Release);
-        if by.later && self.handed.lock().elapsed() > HAND_OVER_EVERY {
-            self.hand_over();
-        }
         Ok(nameless)
-    }
-
-    /// Whether changes may stay in our memory until [`Vfs::hand_over`], which whoever says so calls when it is idle.
-    pub fn set_handed_later(&self, later: bool) {
-        self.handed_later.store(later, Ordering::Release);
-        self.hand_over();
-    }
-
-    /// Hands all changes to the host, which keeps them if we are killed.
-    pub fn hand_over(&self) {
-        if !self.unhanded.swap(false, Ordering::AcqRel) {
-            return;
-        }
-        *self.handed.lock() = Instant::now();
-        if let Ok(upper) = self.upper()
-            && let Err(error) = upper.hand_over()
-        {
-            // The next change, sync or commit meets the same error and tells somebody.
-            self.unhanded.store(true, Ordering::Release);
-            tracing::error!(%error, "cannot hand changes of an upper to the host");
-        }
     }
 
     /// Ends orphans that nobody holds any more.
