@@ -60,6 +60,7 @@ impl Ready {
             last_access: now,
             last_modification: now,
         };
+        // A file whose times cannot be set is made anew, under the same name.
         rustix::fs::futimens(&file, &times).ok()?;
         Some(file)
     }
