@@ -9,7 +9,7 @@ use common::config;
 use common::memory::Memory;
 use common::model::{Model, UMASK};
 use common::ops::{Allocate, Op, Target as _, print};
-use nacre_fs::union::content::{DataStep, Source, pieces};
+use nacre_fs::union::content::{DataStep, Source, pieces, taken_back};
 use nacre_fs::union::setattr::{self, Change, Kill};
 use nacre_fs::union::{Context, Origin, write};
 use nacre_store::{BlobId, CHUNK_BYTES, Content, Digest, Extent, Ino, Inode, Time};
@@ -66,6 +66,52 @@ fn copied(steps: &[DataStep]) -> Vec<(u64, u64)> {
         _ => None,
     });
     ranges.collect()
+}
+
+/// A file as its record says.
+fn record(content: Content, size: u64) -> Inode {
+    let (memory, ino) = base(content, size);
+    (*memory.inode(ino)).clone()
+}
+
+fn chunked(base_len: u64, present: &[u8]) -> Content {
+    Content::Chunked {
+        base: Box::new(Content::Blob(blob())),
+        base_len,
+        present: present.to_vec(),
+    }
+}
+
+#[test]
+fn a_loss_of_power_takes_a_copied_file_back_to_the_image_s_but_not_what_records_alone_say() {
+    let before = record(Content::Blob(blob()), 1_000);
+    let mut now = record(Content::Data, 1_004);
+    now.mode = 0o600;
+    now.uid = 7;
+    let back = taken_back(&now, &before, 0).unwrap();
+    assert_eq!((&back.content, back.size), (&before.content, 1_000));
+    assert_eq!((back.mode, back.uid), (0o600, 7));
+}
+
+#[test]
+fn a_loss_of_power_takes_back_chunks_that_were_not_synced() {
+    let before = record(chunked(LARGE, &[0b01]), LARGE);
+    let now = record(chunked(LARGE, &[0b11]), LARGE);
+    let back = taken_back(&now, &before, LARGE + 5).unwrap();
+    assert_eq!((&back.content, back.size), (&before.content, LARGE + 5));
+    // The data file is shorter: a truncation reached the disk, and what it cut off must not show again.
+    let back = taken_back(&now, &before, CHUNK_BYTES + 1).unwrap();
+    assert_eq!(back.size, CHUNK_BYTES + 1);
+    let Content::Chunked { base_len, .. } = back.content else {
+        panic!("still partly the image's: {:?}", back.content);
+    };
+    assert_eq!(base_len, CHUNK_BYTES + 1);
+}
+
+#[test]
+fn a_file_without_a_data_file_lost_nothing() {
+    let before = record(Content::Blob(blob()), 1_000);
+    assert_eq!(taken_back(&record(Content::None, 0), &before, 0), None);
 }
 
 #[test]

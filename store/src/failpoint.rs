@@ -132,6 +132,8 @@ points! {
     UpperWritten = "upper.written",
     /// A batch of changes whose data files are about to go, or that was synced by `fsync`.
     SyncUpperLog = "sync.upper-log",
+    /// What a file was before copied bytes that are not on disk: it stands for their sync.
+    SyncUndo = "sync.undo",
     /// The bytes of a file in a writable layer.
     SyncDataFile = "sync.data-file",
     /// The names of data files.

@@ -80,6 +80,22 @@ pub enum Content {
     },
 }
 
+impl Content {
+    /// The blob that it names.
+    pub fn blob(&self) -> Option<BlobId> {
+        match self {
+            Self::Blob(blob) | Self::Sparse { blob, .. } => Some(*blob),
+            Self::Chunked { base, .. } => base.blob(),
+            Self::None | Self::Symlink(_) | Self::Dir { .. } | Self::Data => None,
+        }
+    }
+
+    /// Whether bytes, length and times are a data file's own.
+    pub fn has_data_file(&self) -> bool {
+        matches!(self, Self::Data | Self::Chunked { .. })
+    }
+}
+
 /// The unit of partial copy-up: one byte written into a large lower file moves this much at most.
 pub const CHUNK_BYTES: u64 = 64 << 10;
 

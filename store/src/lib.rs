@@ -33,6 +33,7 @@ mod store;
 #[cfg(test)]
 mod tests;
 mod tree;
+mod undo;
 mod unpack;
 mod upper;
 
@@ -52,6 +53,7 @@ pub use remove::Removed;
 pub use room::{Room, has_room};
 pub use store::{Options, Store};
 pub use tree::{DirEntry, DirList, Tree};
+pub use undo::Undo;
 pub use unpack::{Expected, Unpacked};
 pub use upper::{By, Override, Upper, UpperOp};
 

@@ -327,7 +327,7 @@ impl Inner {
             let inodes = self.upper_inodes(id)?;
             let held = inodes
                 .iter()
-                .filter(|(_, inode)| upper::has_data_file(&inode.content));
+                .filter(|(_, inode)| inode.content.has_data_file());
             let files: HashSet<PathBuf> =
                 held.map(|(ino, _)| upper::data_path(&dir, *ino)).collect();
             // After power loss the directory may be gone.

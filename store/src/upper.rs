@@ -1,7 +1,8 @@
 //! Writable layers: overrides in the database, data in files. Knows what a record names, not what a file system
 //! does with it (that is the union's).
 //!
-//! Keys: upper ‖ tag ‖ …: inodes by number, entries by directory and name, orphans by number, and the highest sequence number.
+//! Keys: upper ‖ tag ‖ …: inodes by number, entries by directory and name, orphans by number, the highest sequence
+//! number, and undo records by number (`undo.rs`).
 
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
@@ -18,6 +19,7 @@ use crate::db::{Batch, Durability, Family, Scan};
 use crate::failpoint::{self, Point};
 use crate::pins::Pin;
 use crate::store::Inner;
+use crate::undo::{self, Instance};
 use crate::{
     BlobId, ChainId, Content, Error, FileName, Ino, Inode, Kind, Result, Store, Tree, UpperId,
     remove,
@@ -59,6 +61,10 @@ pub enum UpperOp {
     SetOrphan(Ino),
     /// It is gone, or linked again.
     DropOrphan(Ino),
+    /// Keeps what an inode was before this batch, until its data file is synced: a loss of power takes it back to that.
+    SetUndo(Ino, Box<Inode>),
+    /// Its data file is synced, or gone.
+    DropUndo(Ino),
 }
 
 /// One writable layer's overrides and data files. Shared by clones.
@@ -72,10 +78,12 @@ struct Shared {
     dir: PathBuf,
     /// The highest sequence number; the lock also serialises batches, which read what they replace.
     seq: Mutex<u64>,
+    instance: Option<Instance>,
     _open: Pin<UpperId>,
 }
 
-fn key(id: UpperId, tag: u8, rest: &[u8]) -> Vec<u8> {
+/// A key of an upper's own.
+pub(crate) fn key(id: UpperId, tag: u8, rest: &[u8]) -> Vec<u8> {
     let mut key = Vec::with_capacity(5 + rest.len());
     key.extend_from_slice(&id.0.to_be_bytes());
     key.push(tag);
@@ -89,7 +97,8 @@ fn entry_key(id: UpperId, dir: Ino, name: &FileName) -> Vec<u8> {
     key
 }
 
-fn key_ino(key: &[u8]) -> Option<Ino> {
+/// The inode number in such a key.
+pub(crate) fn key_ino(key: &[u8]) -> Option<Ino> {
     Some(Ino(u64::from_be_bytes(key.get(5..13)?.try_into().ok()?)))
 }
 
@@ -123,20 +132,6 @@ pub(crate) fn decode_override(bytes: &[u8]) -> Option<Override> {
     Some(value)
 }
 
-/// The blob that a content names.
-pub(crate) fn blob_of(content: &Content) -> Option<BlobId> {
-    match content {
-        Content::Blob(blob) | Content::Sparse { blob, .. } => Some(*blob),
-        Content::Chunked { base, .. } => blob_of(base),
-        Content::None | Content::Symlink(_) | Content::Dir { .. } | Content::Data => None,
-    }
-}
-
-/// Whether a content has a data file.
-pub(crate) fn has_data_file(content: &Content) -> bool {
-    matches!(content, Content::Data | Content::Chunked { .. })
-}
-
 /// The data file of an inode below an upper's directory.
 pub(crate) fn data_path(dir: &Path, ino: Ino) -> PathBuf {
     dir.join(format!("{:02x}", ino.0 & 0xff))
@@ -164,6 +159,7 @@ impl Store {
             base,
             dir,
             seq: Mutex::new(0),
+            instance: Instance::of(&inner.root),
             _open: inner.open_uppers.pin(id),
         })))
     }
@@ -193,6 +189,7 @@ impl Store {
             base,
             dir,
             seq: Mutex::new(seq),
+            instance: Instance::of(&inner.root),
             _open: inner.open_uppers.pin(id),
         })))
     }
@@ -212,7 +209,7 @@ impl Store {
         }
         let mut blobs: HashMap<BlobId, i64> = HashMap::new();
         for (_, inode) in inner.upper_inodes(id)? {
-            if let Some(blob) = blob_of(&inode.content) {
+            if let Some(blob) = inode.content.blob() {
                 *blobs.entry(blob).or_default() += 1;
             }
         }
@@ -260,7 +257,8 @@ impl Inner {
     }
 }
 
-fn collect<T>(
+/// All of a scan, decoded.
+pub(crate) fn collect<T>(
     mut scan: Scan<'_>,
     what: &'static str,
     decode: impl Fn(&[u8], &[u8]) -> Option<T>,
@@ -279,8 +277,10 @@ fn takes_away(op: &UpperOp) -> bool {
         | UpperOp::DropEntry(..)
         | UpperOp::SetEntry(_, _, Override::Whiteout)
         | UpperOp::SetOrphan(_)
-        | UpperOp::DropOrphan(_) => true,
-        UpperOp::SetInode(..) | UpperOp::SetEntry(..) => false,
+        | UpperOp::DropOrphan(_)
+        // An fsync ends with it, and must not fail on a full disk.
+        | UpperOp::DropUndo(_) => true,
+        UpperOp::SetInode(..) | UpperOp::SetEntry(..) | UpperOp::SetUndo(..) => false,
     }
 }
 
@@ -312,6 +312,10 @@ impl Upper {
         self.0.id
     }
 
+    pub(crate) fn instance(&self) -> Option<Instance> {
+        self.0.instance
+    }
+
     /// The tree below.
     pub fn base(&self) -> &Tree {
         &self.0.base
@@ -322,7 +326,7 @@ impl Upper {
         &self.0.store
     }
 
-    fn inner(&self) -> &Inner {
+    pub(crate) fn inner(&self) -> &Inner {
         &self.0.store.inner
     }
 
@@ -439,6 +443,11 @@ impl Upper {
                 UpperOp::DropOrphan(ino) => {
                     out.delete(Family::Upper, &key(id, ORPHAN, &ino.0.to_be_bytes()))?
                 }
+                UpperOp::SetUndo(ino, before) if failpoint::is_synced(Point::SyncUndo) => {
+                    undo::put(&mut out, id, self.0.instance, (*ino, before))?
+                }
+                UpperOp::SetUndo(..) => {}
+                UpperOp::DropUndo(ino) => undo::delete(&mut out, id, *ino)?,
             }
         }
         if effects.seq != *highest {
@@ -476,16 +485,18 @@ impl Upper {
                 None => self.inode(ino)?.map(|inode| inode.content),
             },
         };
-        if let Some(blob) = before.as_ref().and_then(blob_of) {
+        if let Some(blob) = before.as_ref().and_then(Content::blob) {
             *effects.blobs.entry(blob).or_default() -= 1;
         }
-        if let Some(blob) = to.and_then(blob_of) {
+        if let Some(blob) = to.and_then(Content::blob) {
             *effects.blobs.entry(blob).or_default() += 1;
         }
-        if before.as_ref().is_some_and(has_data_file) && !to.is_some_and(has_data_file) {
+        if before.as_ref().is_some_and(Content::has_data_file)
+            && !to.is_some_and(Content::has_data_file)
+        {
             effects.files.push((ino, to.is_some()));
         }
-        if to.is_some_and(has_data_file) {
+        if to.is_some_and(Content::has_data_file) {
             effects.files.retain(|(file, _)| *file != ino);
         }
         effects.contents.insert(ino, to.cloned());

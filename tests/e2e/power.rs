@@ -1,8 +1,10 @@
 //! Power loss: the store on a disk of its own, copied without a sync while the service is stopped. Whatever was acknowledged
 //! before must be on the copy. The disk's own cache is taken to be honest: what the kernel wrote to it is there.
 
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
+use std::io::Write as _;
 use std::os::fd::AsFd as _;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
 use crate::nacre::{Nacre, oci_source, rounds, run_tool};
@@ -185,6 +187,13 @@ fn synced_files(point: &Path, round: usize) -> Vec<(PathBuf, Vec<u8>)> {
     fs::write(point.join(&lower), &content).unwrap();
     File::open(point.join(&lower)).unwrap().sync_all().unwrap();
     contents.push((lower, content));
+    let appended = PathBuf::from("etc/passwd");
+    let mut content = fs::read(point.join(&appended)).unwrap();
+    content.extend(b"more");
+    let mut file = append_to(&point.join(&appended));
+    file.write_all(b"more").unwrap();
+    file.sync_all().unwrap();
+    contents.push((appended, content));
     fs::write(point.join("root/before"), "renamed").unwrap();
     File::open(point.join("root/before"))
         .unwrap()
@@ -194,6 +203,106 @@ fn synced_files(point: &Path, round: usize) -> Vec<(PathBuf, Vec<u8>)> {
     File::open(point.join("root")).unwrap().sync_all().unwrap();
     contents.push((PathBuf::from("root/after"), b"renamed".to_vec()));
     contents
+}
+
+fn append_to(path: &Path) -> File {
+    OpenOptions::new().append(true).open(path).unwrap()
+}
+
+/// A file of the image with what it held before it was written.
+struct Written {
+    path: PathBuf,
+    before: Vec<u8>,
+    after: Vec<u8>,
+}
+
+const MORE: &[u8] = b"more";
+const PATCH: &[u8] = &[0xA5; 300];
+const PATCH_AT: usize = 100_000;
+
+/// Appends to small files of the image and writes into a large one; syncs none of them, but something else, so that the
+/// log with their records is on disk.
+fn unsynced_files(point: &Path) -> Vec<Written> {
+    let mut all = Vec::new();
+    for path in trees::list(point).into_keys() {
+        let before = match fs::symlink_metadata(point.join(&path)) {
+            Ok(meta) if meta.is_file() && meta.nlink() == 1 => fs::read(point.join(&path)).unwrap(),
+            _ => continue,
+        };
+        let mut after = before.clone();
+        if (1 << 10..64 << 10).contains(&before.len()) {
+            append_to(&point.join(&path)).write_all(MORE).unwrap();
+            after.extend(MORE);
+        } else if before.len() > 1 << 20 {
+            let file = OpenOptions::new().write(true).open(point.join(&path));
+            file.unwrap().write_all_at(PATCH, PATCH_AT as u64).unwrap();
+            after[PATCH_AT..][..PATCH.len()].copy_from_slice(PATCH);
+        } else {
+            continue;
+        }
+        all.push(Written {
+            path,
+            before,
+            after,
+        });
+        if all.len() == 60 {
+            break;
+        }
+    }
+    assert!(all.iter().any(|file| file.before.len() > 1 << 20));
+    assert!(all.iter().any(|file| file.before.len() < 1 << 20));
+    fs::write(point.join("root/other"), "synced").unwrap();
+    File::open(point.join("root/other"))
+        .unwrap()
+        .sync_all()
+        .unwrap();
+    all
+}
+
+/// The files that are neither what they were nor what they became.
+fn torn(point: &Path, files: &[Written]) -> Vec<PathBuf> {
+    let is_torn = |file: &&Written| {
+        let found = fs::read(point.join(&file.path)).unwrap_or_default();
+        found != file.before && found != file.after
+    };
+    files
+        .iter()
+        .filter(is_torn)
+        .map(|file| file.path.clone())
+        .collect()
+}
+
+#[test]
+fn files_of_the_image_that_were_written_and_not_synced_are_whole_after_power_loss() {
+    for round in 0..rounds(2) {
+        let machine = Machine::new();
+        let image = pulled(&machine);
+        let point = mount(&machine.nacre, &["--name", "work", &image]);
+        let files = unsynced_files(&point);
+        let after = machine.loses_power();
+        after.check();
+        let point = mount(&after, &["--name", "work"]);
+        assert_eq!(
+            fs::read(point.join("root/other")).unwrap(),
+            b"synced",
+            "round {round}: the records were on disk"
+        );
+        assert_eq!(torn(&point, &files), [] as [PathBuf; 0], "round {round}");
+        after.ok(&["umount", point.to_str().unwrap()]);
+        after.check();
+    }
+}
+
+#[test]
+fn without_their_undo_records_files_of_the_image_are_torn() {
+    let mut machine = Machine::new();
+    let image = pulled(&machine);
+    machine.nacre.set(VARIABLE, "sync.undo=skip");
+    let point = mount(&machine.nacre, &["--name", "work", &image]);
+    let files = unsynced_files(&point);
+    let after = machine.loses_power();
+    let point = mount(&after, &["--name", "work"]);
+    assert_ne!(torn(&point, &files), [] as [PathBuf; 0]);
 }
 
 /// The tests above would notice: each with one sync taken out.

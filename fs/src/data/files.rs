@@ -1,6 +1,6 @@
 //! The upper's data files: made, held open within a bound, stretched, punched, made durable.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
@@ -20,6 +20,9 @@ use crate::vfs::Recent;
 /// Data files held open for reading and writing; any number may be in use, they are opened again.
 const OPEN_MAX: usize = 512;
 
+/// More files than this are synced by one `syncfs`.
+const ONE_BY_ONE_MAX: usize = 16;
+
 /// The data files of one upper.
 pub(crate) struct DataFiles {
     upper: Upper,
@@ -27,8 +30,6 @@ pub(crate) struct DataFiles {
     ready: Ready,
     /// Directories that data files were made in and that were not synced since.
     changed_dirs: Mutex<BTreeSet<PathBuf>>,
-    /// Files whose record names chunks that may not be on disk yet.
-    fresh: Mutex<HashSet<Ino>>,
 }
 
 /// What a data file says of itself.
@@ -49,7 +50,6 @@ impl DataFiles {
             open: Mutex::new(Recent::new(OPEN_MAX)),
             ready: Ready::default(),
             changed_dirs: Mutex::new(BTreeSet::new()),
-            fresh: Mutex::new(HashSet::new()),
         }
     }
 
@@ -113,7 +113,6 @@ impl DataFiles {
     /// Lets go of a file that is removed.
     pub(crate) fn forget(&self, ino: Ino) {
         self.open.lock().remove(&ino);
-        self.fresh.lock().remove(&ino);
     }
 
     /// Size, blocks and times.
@@ -170,11 +169,6 @@ impl DataFiles {
         rustix::fs::futimens(self.get(ino)?, &times)
     }
 
-    /// Notes that a record is about to name chunks of this file that were written and not synced.
-    pub(crate) fn note_fresh(&self, ino: Ino) {
-        self.fresh.lock().insert(ino);
-    }
-
     /// Makes a file's content durable.
     pub(crate) fn sync(&self, ino: Ino) -> Result<()> {
         if !failpoint::is_synced(Point::SyncDataFile) {
@@ -224,14 +218,18 @@ impl DataFiles {
         Ok(())
     }
 
-    /// Makes durable what records claim beyond plain content: chunks written and marked. To be called before the records
-    /// themselves are made durable.
-    pub(crate) fn sync_claims(&self) -> Result<()> {
-        let fresh: Vec<Ino> = self.fresh.lock().drain().collect();
-        for (index, ino) in fresh.iter().enumerate() {
-            if let Err(errno) = self.sync(*ino) {
-                self.fresh.lock().extend(fresh.iter().skip(index));
-                return Err(errno);
+    /// Makes the content of several files durable; of one that was removed meanwhile there is nothing to lose.
+    pub(crate) fn sync_all(&self, inos: impl ExactSizeIterator<Item = Ino>) -> Result<()> {
+        if inos.len() > ONE_BY_ONE_MAX {
+            if failpoint::is_synced(Point::SyncDataFile) {
+                let dir = File::open(self.upper.data_dir()).map_err(|e| of_host(&e))?;
+                rustix::fs::syncfs(dir)?;
+            }
+            return Ok(());
+        }
+        for ino in inos {
+            if self.upper.data_path(ino).exists() {
+                self.sync(ino)?;
             }
         }
         Ok(())

@@ -65,7 +65,7 @@ impl Data {
 
     /// A file's length now: the data file's own where there is one.
     pub(crate) fn size(&self, ino: Ino, inode: &Inode) -> Result<u64> {
-        if has_data_file(&inode.content) {
+        if inode.content.has_data_file() {
             let file = self.files()?.get(ino)?;
             Ok(file.metadata().map_err(|e| of_host(&e))?.len())
         } else {
@@ -185,11 +185,6 @@ impl Data {
             Err(Errno::IO)
         }
     }
-}
-
-/// Whether size, blocks and times are a data file's own.
-pub(crate) fn has_data_file(content: &Content) -> bool {
-    matches!(content, Content::Data | Content::Chunked { .. })
 }
 
 /// What a content's `Base` pieces come from.

@@ -14,11 +14,10 @@ use crate::union::setattr::SetTime;
 impl Data {
     /// Does the steps, in order. `was` is the record that they start from; `None` for a new file.
     ///
-    /// What was copied from a blob is on disk when this returns: a power loss may take what programs wrote and did not
-    /// sync, never what they did not touch.
-    pub(crate) fn run(&self, ino: Ino, was: Option<&Inode>, steps: &[DataStep]) -> Result<()> {
+    /// Returns whether the data file now stands for bytes that were elsewhere, and that are not on disk there: a power
+    /// loss may take what programs wrote and did not sync, never what they did not touch.
+    pub(crate) fn run(&self, ino: Ino, was: Option<&Inode>, steps: &[DataStep]) -> Result<bool> {
         let files = self.files()?;
-        let mut copied = false;
         for step in steps {
             match step {
                 DataStep::Create => {
@@ -32,22 +31,13 @@ impl Data {
                 DataStep::SetLen(len) => {
                     files.get(ino)?.set_len(*len).map_err(|e| of_host(&e))?;
                 }
-                DataStep::Copy { from, range } => {
-                    self.copy_up(ino, from, range)?;
-                    copied = true;
-                }
+                DataStep::Copy { from, range } => self.copy_up(ino, from, range)?,
                 DataStep::Punch(range) => files.punch(ino, range.start, length(range))?,
                 DataStep::Reserve(range) => files.reserve(ino, range.start, length(range))?,
             }
         }
-        if copied {
-            files.sync(ino)?;
-        }
-        // A new file claims nothing: if its bytes are lost with the power, it is empty.
-        if !steps.is_empty() && was.is_some_and(|was| was.content != Content::None) {
-            files.note_fresh(ino);
-        }
-        Ok(())
+        // A new file stands for nothing: if its bytes are lost with the power, it is empty.
+        Ok(!steps.is_empty() && was.is_some_and(|was| was.content.blob().is_some()))
     }
 
     /// Copies stored bytes of lower content to the data file.

@@ -7,7 +7,7 @@
 
 use std::ops::Range;
 
-use nacre_store::{CHUNK_BYTES, Content, Extent};
+use nacre_store::{CHUNK_BYTES, Content, Extent, Inode};
 
 /// The largest file size that Linux can name.
 pub const FILE_BYTES_MAX: u64 = u64::MAX >> 1;
@@ -165,6 +165,25 @@ pub(super) fn resize(content: &mut Content, size: u64, new: u64) -> Vec<DataStep
     };
     settle(content);
     steps
+}
+
+/// Returns what a file is after a loss of power, if its data file can be trusted no further than `before` says, and has `len`
+/// bytes; `None` if that is what it is `now`. Owner, mode, names are those of now: they are in records alone.
+pub fn taken_back(now: &Inode, before: &Inode, len: u64) -> Option<Inode> {
+    if !now.content.has_data_file() {
+        return None;
+    }
+    let mut inode = now.clone();
+    inode.content = before.content.clone();
+    if before.content.has_data_file() {
+        inode.size = len;
+        // Shorter than it was: it was truncated since.
+        resize(&mut inode.content, before.size, len);
+    } else {
+        inode.size = before.size;
+        (inode.atime, inode.mtime) = (before.atime, before.mtime);
+    }
+    Some(inode)
 }
 
 /// Copies all that the data file still lacks: afterwards it is the whole content.

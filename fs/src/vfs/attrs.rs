@@ -3,7 +3,6 @@
 use nacre_store::Ino;
 
 use super::{Attr, Caller, Vfs};
-use crate::data::has_data_file;
 use crate::errno::{Result, of_rule};
 use crate::union::setattr::{self, Change, Kill, SetTime};
 use crate::union::xattr;
@@ -43,13 +42,13 @@ impl Vfs {
         let rule = |layers: &dyn crate::union::Layers, ctx: &crate::union::Context| {
             setattr::plan(layers, ctx, ino, change, kill)
         };
+        let mut claims = None;
         if change.size.is_some() {
-            let steps = self.foresee(caller, rule)?.answer.steps;
-            self.data.run(ino, Some(&*self.inode(ino)?), &steps)?;
+            claims = self.run_steps(ino, &self.foresee(caller, rule)?.answer.steps)?;
         }
-        let changed = self.change(caller, rule)?;
+        let changed = self.change_claiming(claims, caller, rule)?;
         drop(lock);
-        if has_data_file(&changed.inode.content) {
+        if changed.inode.content.has_data_file() {
             // A data file that was just made has the times that the file had before.
             let resized = change.size.map(|_| SetTime::Now);
             let (atime, mtime) = (change.atime, change.mtime.or(resized));

@@ -8,7 +8,7 @@ use nacre_store::{Content, Ino, Inode, Kind};
 
 use super::held::Way;
 use super::{Caller, Passthrough, Rule, Vfs};
-use crate::data::{COPY_BYTES, Whence, has_data_file, write_some};
+use crate::data::{COPY_BYTES, Whence, write_some};
 use crate::errno::{Errno, Result};
 use crate::union::content::DataStep;
 use crate::union::setattr::Kill;
@@ -216,12 +216,24 @@ impl Vfs {
         bytes: impl FnOnce() -> Result<T>,
     ) -> Result<T> {
         let plan = self.foresee(caller, rule)?;
-        self.data.run(ino, Some(&*self.inode(ino)?), &plan.answer)?;
+        let claims = self.run_steps(ino, &plan.answer)?;
         let done = bytes()?;
         if !plan.ops.is_empty() {
-            self.change(caller, rule)?;
+            self.change_claiming(claims, caller, rule)?;
         }
         Ok(done)
+    }
+
+    /// Does a plan's steps; returns the inode if its data file now holds bytes of the image that are not on disk.
+    pub(super) fn run_steps(&self, ino: Ino, steps: &[DataStep]) -> Result<Option<Ino>> {
+        if !self.data.run(ino, Some(&*self.inode(ino)?), steps)? {
+            return Ok(None);
+        }
+        if !self.can_undo(ino)? {
+            self.data.files()?.sync(ino)?;
+            return Ok(None);
+        }
+        Ok(Some(ino))
     }
 
     /// Reserves room, makes holes.
@@ -320,7 +332,7 @@ impl Vfs {
 
     /// Whether the file's bytes are in a data file, so that its size and times are too.
     pub fn has_data_file(&self, ino: Ino) -> Result<bool> {
-        Ok(has_data_file(&self.inode(ino)?.content))
+        Ok(self.inode(ino)?.content.has_data_file())
     }
 }
 

@@ -171,7 +171,9 @@ impl Held {
                 UpperOp::SetInode(..)
                 | UpperOp::DropInode(_)
                 | UpperOp::SetEntry(..)
-                | UpperOp::DropEntry(..) => {}
+                | UpperOp::DropEntry(..)
+                | UpperOp::SetUndo(..)
+                | UpperOp::DropUndo(_) => {}
             }
         }
     }

@@ -6,6 +6,7 @@
 //! files      open, read, write, fallocate, seek, copy
 //! held       what the kernel holds: open files, looked-up inodes, orphans
 //! place      the engine's own way in: paths, init files
+//! undo       files of the image that were changed and are not on disk yet
 //! settle     commit on a timer, fsync, and the tree as diff and commit read it
 //! overrides  the upper in memory
 //! recent     the bounded map under every cache
@@ -33,6 +34,7 @@ mod place;
 mod recent;
 mod room;
 mod settle;
+mod undo;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -48,7 +50,8 @@ use self::held::Held;
 use self::overrides::Overrides;
 pub(crate) use self::recent::Recent;
 use self::room::Room;
-use crate::data::{Data, has_data_file};
+use self::undo::Undos;
+use crate::data::Data;
 use crate::errno::{Errno, Result, of_rule, of_store, to_rule};
 use crate::union::{self, Context, Layers, Origin, Plan, getattr, unlink};
 
@@ -87,6 +90,7 @@ pub struct Vfs {
     /// Something was changed since the last commit.
     dirty: AtomicBool,
     chores: Chores,
+    undos: Undos,
     kernel: RwLock<Option<Box<dyn Kernel>>>,
 }
 
@@ -158,6 +162,7 @@ impl Vfs {
         let (store, base) = (upper.store().clone(), upper.base().clone());
         let from_empty = upper.is_empty().map_err(|e| of_store(&e))?;
         let vfs = Self::new(store, base, Some(upper.clone()), seq, from_empty);
+        vfs.undo(&upper)?;
         for ino in upper.orphans().map_err(|e| of_store(&e))? {
             vfs.end_orphan(ino)?;
         }
@@ -177,6 +182,7 @@ impl Vfs {
             changing: Mutex::new(seq),
             dirty: AtomicBool::new(false),
             chores: Chores::default(),
+            undos: Undos::default(),
             kernel: RwLock::new(None),
             upper,
         }
@@ -253,7 +259,7 @@ impl Vfs {
             ctime: inode.ctime,
             btime: inode.btime,
         };
-        if has_data_file(&inode.content) {
+        if inode.content.has_data_file() {
             let stat = self.data.files()?.stat(ino)?;
             attr.size = stat.size;
             attr.blocks = stat
@@ -295,12 +301,23 @@ impl Vfs {
         caller: &Caller,
         rule: impl FnOnce(&dyn Layers, &Context) -> Planned<T>,
     ) -> Result<T> {
+        self.change_claiming(None, caller, rule)
+    }
+
+    /// The same after bytes of the image were copied for the plan: `claims` is the file whose record will name them.
+    fn change_claiming<T>(
+        &self,
+        claims: Option<Ino>,
+        caller: &Caller,
+        rule: impl FnOnce(&dyn Layers, &Context) -> Planned<T>,
+    ) -> Result<T> {
         let upper = self.upper()?;
         let mut seq = self.changing.lock();
         let next = seq.checked_add(1).ok_or(Errno::NOSPC)?;
         let plan = rule(self, &self.context(caller, next)).map_err(of_rule)?;
         if !plan.ops.is_empty() {
-            self.write_batch(upper, plan.ops)?;
+            let nameless = self.write_ops(upper, plan.ops, claims)?;
+            self.remove_data_files(upper, &nameless)?;
             *seq = next;
         }
         Ok(plan.answer)
@@ -308,17 +325,28 @@ impl Vfs {
 
     /// The caller holds `changing`.
     fn write_batch(&self, upper: &Upper, ops: Vec<UpperOp>) -> Result<()> {
-        let nameless = self.write_ops(upper, ops)?;
-        upper.remove_data_files(&nameless).map_err(|e| of_store(&e))
+        let nameless = self.write_ops(upper, ops, None)?;
+        self.remove_data_files(upper, &nameless)
+    }
+
+    fn remove_data_files(&self, upper: &Upper, nameless: &[Ino]) -> Result<()> {
+        upper.remove_data_files(nameless).map_err(|e| of_store(&e))
     }
 
     /// The same but for data files that no record names any more: returns their inodes.
-    fn write_ops(&self, upper: &Upper, ops: Vec<UpperOp>) -> Result<Vec<Ino>> {
+    fn write_ops(
+        &self,
+        upper: &Upper,
+        mut ops: Vec<UpperOp>,
+        claims: Option<Ino>,
+    ) -> Result<Vec<Ino>> {
+        self.add_undos(&mut ops, claims)?;
         let by = By {
             known: Some(&|ino| self.overrides.known(ino)),
         };
         let nameless = upper.write_by(&ops, &by).map_err(|e| of_store(&e))?;
         self.held.follow(&ops);
+        self.follow_undos(&ops);
         self.overrides.apply(ops);
         self.dirty.store(true, Ordering::Release);
         Ok(nameless)
@@ -338,14 +366,12 @@ impl Vfs {
             if ops.is_empty() {
                 continue;
             }
-            let nameless = self.write_ops(upper, ops)?;
+            let nameless = self.write_ops(upper, ops, None)?;
             drop(changing);
             for ino in gone {
                 self.data.files()?.forget(ino);
             }
-            upper
-                .remove_data_files(&nameless)
-                .map_err(|e| of_store(&e))?;
+            self.remove_data_files(upper, &nameless)?;
         }
         Ok(())
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use nacre_store::{FileName, Ino, Kind};
 
 use super::{Attr, Caller, Planned, Vfs};
-use crate::data::{DataFiles, has_data_file};
+use crate::data::DataFiles;
 use crate::errno::{Errno, Result, of_rule, of_store};
 use crate::union::create::{self, Made, Purpose};
 use crate::union::readdir::{self, Item};
@@ -320,8 +320,8 @@ impl Vfs {
         ) else {
             return Ok(());
         };
-        if has_data_file(&self.inode(ino)?.content) {
-            self.data.files()?.sync(ino)?;
+        if self.inode(ino)?.content.has_data_file() {
+            self.sync_file(ino, false)?;
         }
         Ok(())
     }

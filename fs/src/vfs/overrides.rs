@@ -103,7 +103,10 @@ impl Overrides {
                         Arc::make_mut(names).remove(&name);
                     }
                 }
-                UpperOp::SetOrphan(_) | UpperOp::DropOrphan(_) => {}
+                UpperOp::SetOrphan(_)
+                | UpperOp::DropOrphan(_)
+                | UpperOp::SetUndo(..)
+                | UpperOp::DropUndo(_) => {}
             }
         }
     }

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use nacre_store::{Content, Extent, FileName, Ino, Inode, Override};
 
 use super::Vfs;
-use crate::data::{COPY_BYTES, has_data_file};
+use crate::data::COPY_BYTES;
 use crate::errno::{Result, of_store};
 use crate::layer::Contents;
 
@@ -19,21 +19,18 @@ pub struct Settled {
 }
 
 impl Vfs {
-    /// Makes every change durable: what records claim first, then the records. The plain bytes of files that nobody
-    /// synced are the host's to write back, as with any filesystem.
+    /// Makes every change durable: bytes copied from the image first, then the records. The plain bytes of files that
+    /// nobody synced are the host's to write back, as with any filesystem.
     pub fn sync(&self) -> Result<()> {
         self.data.files()?.sync_names()?;
+        self.sync_copied()?;
         self.sync_records()
     }
 
     fn sync_records(&self) -> Result<()> {
         let upper = self.upper()?;
         self.dirty.store(false, Ordering::Release);
-        let done = self
-            .data
-            .files()?
-            .sync_claims()
-            .and_then(|()| upper.sync().map_err(|e| of_store(&e)));
+        let done = upper.sync().map_err(|e| of_store(&e));
         if done.is_err() {
             self.dirty.store(true, Ordering::Release);
         }
@@ -43,6 +40,7 @@ impl Vfs {
     /// The same if anything was changed since: `syncfs` never reaches a FUSE server, so a timer calls this.
     pub fn sync_if_dirty(&self) -> Result<()> {
         if self.is_writable() && self.dirty.load(Ordering::Acquire) {
+            self.sync_copied()?;
             return self.sync_records();
         }
         Ok(())
@@ -53,8 +51,8 @@ impl Vfs {
         if !self.is_writable() {
             return Ok(());
         }
-        if has_data_file(&self.inode(ino)?.content) {
-            self.data.files()?.sync_with_name(ino)?;
+        if self.inode(ino)?.content.has_data_file() {
+            self.sync_file(ino, true)?;
         }
         self.sync_records()
     }
@@ -73,7 +71,7 @@ impl Vfs {
         let mut inodes = upper.inodes().map_err(|e| of_store(&e))?;
         let entries = upper.entries().map_err(|e| of_store(&e))?;
         for (ino, inode) in &mut inodes {
-            if has_data_file(&inode.content) {
+            if inode.content.has_data_file() {
                 let attr = self.attr_of(*ino, inode)?;
                 inode.size = attr.size;
                 inode.atime = attr.atime;

@@ -5,7 +5,6 @@ use std::collections::{HashMap, HashSet};
 use super::Check;
 use crate::db::Family;
 use crate::tree::parse_version_key;
-use crate::upper::{blob_of, has_data_file};
 use crate::{ChainId, Content, DirEntry, Error, Ino, Inode, Kind, LayerNo, Result, codec};
 
 impl Check<'_> {
@@ -59,10 +58,10 @@ impl Check<'_> {
             (Content::None, kind) => !matches!(kind, Kind::Dir | Kind::Symlink),
             (Content::Data | Content::Chunked { .. }, _) => false,
         };
-        if !fits || has_data_file(&inode.content) {
+        if !fits || inode.content.has_data_file() {
             self.fault(object, "its content does not fit its kind");
         }
-        if let Some(blob) = blob_of(&inode.content)
+        if let Some(blob) = inode.content.blob()
             && !self.held.contains_key(&blob)
         {
             self.fault(

@@ -5,7 +5,6 @@ use std::collections::HashSet;
 use super::Check;
 use crate::db::Family;
 use crate::remove::list;
-use crate::upper::{blob_of, has_data_file};
 use crate::{BlobId, Ino, Override, Result, UpperId};
 
 impl Check<'_> {
@@ -62,7 +61,7 @@ impl Check<'_> {
         let inodes = upper.inodes()?;
         let data: HashSet<Ino> = inodes
             .iter()
-            .filter(|(_, inode)| has_data_file(&inode.content))
+            .filter(|(_, inode)| inode.content.has_data_file())
             .map(|(ino, _)| *ino)
             .collect();
         let known: HashSet<Ino> = inodes.iter().map(|(ino, _)| *ino).collect();
@@ -75,6 +74,14 @@ impl Check<'_> {
                 self.fault(
                     object,
                     format!("leads to inode {}, which is not there", ino.0),
+                );
+            }
+        }
+        for undo in upper.undos()? {
+            if !known.contains(&undo.ino) {
+                self.fault(
+                    format!("upper {} undo record {}", id.0, undo.ino.0),
+                    "belongs to no inode",
                 );
             }
         }
@@ -105,8 +112,10 @@ impl Check<'_> {
         let mut held = std::collections::HashMap::new();
         for (id, _) in self.inner.db.uppers()? {
             for (_, inode) in self.inner.upper_inodes(id)? {
-                if let Some(blob) =
-                    blob_of(&inode.content).filter(|b| wanted.is_none_or(|w| w == b))
+                if let Some(blob) = inode
+                    .content
+                    .blob()
+                    .filter(|b| wanted.is_none_or(|w| w == b))
                 {
                     *held.entry(blob).or_default() += 1;
                 }

@@ -27,7 +27,7 @@ const STEPS: [&str; 10] = [
 ];
 
 /// Passed by a mount only.
-const OF_MOUNTS: [Point; 2] = [Point::SyncDataFile, Point::SyncDataNames];
+const OF_MOUNTS: [Point; 3] = [Point::SyncUndo, Point::SyncDataFile, Point::SyncDataNames];
 
 /// A layer that passes every step: files for several batches of a tree, small contents enough to bypass the log, and a
 /// large content.

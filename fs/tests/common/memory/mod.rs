@@ -238,6 +238,7 @@ impl Memory {
                     format!("{dir:?} {name}")
                 }
                 UpperOp::SetOrphan(ino) | UpperOp::DropOrphan(ino) => format!("orphan {ino:?}"),
+                UpperOp::SetUndo(ino, _) | UpperOp::DropUndo(ino) => format!("undo {ino:?}"),
             };
             assert!(
                 seen.insert(key),
@@ -266,6 +267,7 @@ impl Memory {
             }
             UpperOp::SetOrphan(ino) => drop(self.orphans.insert(ino)),
             UpperOp::DropOrphan(ino) => drop(self.orphans.remove(&ino)),
+            UpperOp::SetUndo(..) | UpperOp::DropUndo(_) => {}
         }
     }
 

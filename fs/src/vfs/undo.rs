@@ -1,0 +1,154 @@
+//! Which files have an undo record in the upper: bytes of the image were copied into their data file, and nobody has synced
+//! it since. The record comes with the batch that first names such bytes, and goes when they are on disk.
+
+use std::collections::HashMap;
+
+use nacre_store::{Ino, Upper, UpperOp};
+use parking_lot::Mutex;
+
+use super::Vfs;
+use crate::errno::{Result, of_store};
+use crate::union::Layers;
+use crate::union::content;
+
+/// Files with an undo record. A leaf among the locks; changed under `changing` only.
+#[derive(Default)]
+pub(super) struct Undos(Mutex<State>);
+
+#[derive(Default)]
+struct State {
+    /// When each file last got bytes that may not be on disk.
+    stamps: HashMap<Ino, Stamp>,
+    next: Stamp,
+}
+
+type Stamp = u64;
+
+impl Undos {
+    /// The file got bytes that may not be on disk; returns whether it had an undo record already.
+    fn note(&self, ino: Ino) -> bool {
+        let mut state = self.0.lock();
+        let stamp = state.next;
+        state.next = stamp.wrapping_add(1);
+        state.stamps.insert(ino, stamp).is_some()
+    }
+
+    fn stamp(&self, ino: Ino) -> Option<Stamp> {
+        self.0.lock().stamps.get(&ino).copied()
+    }
+
+    fn all(&self) -> Vec<(Ino, Stamp)> {
+        let state = self.0.lock();
+        state
+            .stamps
+            .iter()
+            .map(|(ino, stamp)| (*ino, *stamp))
+            .collect()
+    }
+
+    fn remove(&self, ino: Ino) {
+        self.0.lock().stamps.remove(&ino);
+    }
+}
+
+impl Vfs {
+    /// What a batch must carry beside `ops`: of a file that `claims` copied bytes what it was, of one that goes no undo
+    /// record. The caller holds `changing`.
+    pub(super) fn add_undos(&self, ops: &mut Vec<UpperOp>, claims: Option<Ino>) -> Result<()> {
+        let gone = ops.iter().filter_map(|op| match op {
+            UpperOp::DropInode(ino) => self.undos.stamp(*ino).map(|_| UpperOp::DropUndo(*ino)),
+            _ => None,
+        });
+        let gone: Vec<UpperOp> = gone.collect();
+        ops.extend(gone);
+        if let Some(ino) = claims {
+            let before = self.inode(ino)?;
+            // Noted before the batch is written: a sync in between finds the old stamp, or none.
+            if !self.undos.note(ino) {
+                ops.push(UpperOp::SetUndo(ino, Box::new((*before).clone())));
+            }
+        }
+        Ok(())
+    }
+
+    /// Follows a batch that was written.
+    pub(super) fn follow_undos(&self, ops: &[UpperOp]) {
+        for op in ops {
+            if let UpperOp::DropUndo(ino) = op {
+                self.undos.remove(*ino);
+            }
+        }
+    }
+
+    /// Whether an undo record can be kept of a file: it names no blob but the image's, which is there as long as the upper is.
+    pub(super) fn can_undo(&self, ino: Ino) -> Result<bool> {
+        let base = self.base_inode(ino).map_err(crate::errno::of_rule)?;
+        let blob = self.inode(ino)?.content.blob();
+        Ok(base.is_some_and(|base| base.content.blob() == blob))
+    }
+
+    /// Makes a file's bytes durable, with its data file's name if `named`.
+    pub(super) fn sync_file(&self, ino: Ino, named: bool) -> Result<()> {
+        let stamp = self.undos.stamp(ino);
+        let files = self.data.files()?;
+        if named {
+            files.sync_with_name(ino)?;
+        } else {
+            files.sync(ino)?;
+        }
+        match stamp {
+            Some(stamp) => self.drop_undos(&[(ino, stamp)]),
+            None => Ok(()),
+        }
+    }
+
+    /// Makes the bytes of all files with an undo record durable.
+    pub(super) fn sync_copied(&self) -> Result<()> {
+        let all = self.undos.all();
+        if all.is_empty() {
+            return Ok(());
+        }
+        self.data
+            .files()?
+            .sync_all(all.iter().map(|(ino, _)| *ino))?;
+        all.chunks(super::TOGETHER)
+            .try_for_each(|some| self.drop_undos(some))
+    }
+
+    /// The bytes that these files had are on disk. What came since has a younger stamp, and keeps its undo record.
+    fn drop_undos(&self, synced: &[(Ino, Stamp)]) -> Result<()> {
+        let upper = self.upper()?;
+        let _changing = self.changing.lock();
+        let synced = synced.iter();
+        let still = synced.filter(|(ino, stamp)| self.undos.stamp(*ino) == Some(*stamp));
+        let ops: Vec<UpperOp> = still.map(|(ino, _)| UpperOp::DropUndo(*ino)).collect();
+        if ops.is_empty() {
+            return Ok(());
+        }
+        self.write_ops(upper, ops, None).map(drop)
+    }
+
+    /// Takes back, when an upper is opened, what the power took.
+    pub(super) fn undo(&self, upper: &Upper) -> Result<()> {
+        for undo in upper.undos().map_err(|e| of_store(&e))? {
+            if undo.is_void {
+                self.undos.note(undo.ino);
+                continue;
+            }
+            let mut ops = vec![UpperOp::DropUndo(undo.ino)];
+            if let Some(now) = upper.inode(undo.ino).map_err(|e| of_store(&e))? {
+                let len = std::fs::metadata(upper.data_path(undo.ino)).map_or(0, |file| file.len());
+                if let Some(inode) = content::taken_back(&now, &undo.before, len) {
+                    tracing::warn!(
+                        inode = undo.ino.0,
+                        "an unsynced change of a file is taken back after a loss of power"
+                    );
+                    ops.push(UpperOp::SetInode(undo.ino, Box::new(inode)));
+                }
+            }
+            let _changing = self.changing.lock();
+            self.write_batch(upper, ops)?;
+        }
+        Ok(())
+    }
+}
