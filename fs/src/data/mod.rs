@@ -63,6 +63,17 @@ impl Data {
         }
     }
 
+    /// The bytes of a blob that is small.
+    pub(crate) fn small_blob(
+        &self,
+        id: nacre_store::BlobId,
+    ) -> Result<Option<std::sync::Arc<[u8]>>> {
+        match self.blobs.get(id)? {
+            Blob::Small(bytes) => Ok(Some(bytes)),
+            Blob::File(..) => Ok(None),
+        }
+    }
+
     /// A file's length now: the data file's own where there is one.
     pub(crate) fn size(&self, ino: Ino, inode: &Inode) -> Result<u64> {
         if inode.content.has_data_file() {

@@ -306,6 +306,15 @@ pub(super) fn tell_entry(device: impl AsFd, dir: Ino, name: &FileName) -> io::Re
     tell(device, INVALIDATE_ENTRY, &body)
 }
 
+/// All bytes of a file, for the page cache.
+pub(super) fn tell_content(device: impl AsFd, ino: Ino, bytes: &[u8]) -> io::Result<()> {
+    const STORE: i32 = 4;
+    let len = u32::try_from(bytes.len()).map_err(|_| io::ErrorKind::FileTooLarge)?;
+    let mut body = Body::default().u64(ino.0).u64(0).u32(len).u32(0);
+    body.0.extend_from_slice(bytes);
+    tell(device, STORE, &body)
+}
+
 fn tell(device: impl AsFd, code: i32, body: &Body) -> io::Result<()> {
     match send(device.as_fd(), &head(body.len(), code, 0), body.as_ref()) {
         // The kernel has it not in its cache.

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use nacre_store::{FileName, Ino};
 use parking_lot::{Condvar, Mutex};
 
-use super::reply::{Reply, tell_entry, tell_inode};
+use super::reply::{Reply, tell_content, tell_entry, tell_inode};
 use super::team::{Seat, THREADS, Team};
 use super::wire::{self, Header, Op};
 use super::{Profile, Shell};
@@ -203,6 +203,12 @@ impl Kernel for Told {
     fn content_changed(&self, ino: Ino) {
         if let Err(error) = tell_inode(&self.0, ino, 0) {
             tracing::debug!(%error, inode = ino.0, "the kernel was not told of changed content");
+        }
+    }
+
+    fn content_is(&self, ino: Ino, bytes: &[u8]) {
+        if let Err(error) = tell_content(&self.0, ino, bytes) {
+            tracing::debug!(%error, inode = ino.0, "the kernel did not take a file's content");
         }
     }
 

@@ -36,6 +36,9 @@ pub enum Mode {
     Backed(Arc<File>),
 }
 
+/// Files of up to this many bytes are given to the kernel when they are opened: those that the store keeps in its database.
+const GIVEN_BYTES_MAX: u64 = 64 << 10;
+
 /// A capability that a write takes away, and the bits that it takes.
 const CAPABILITY: &[u8] = b"security.capability";
 const SETID: u16 = 0o6000;
@@ -83,6 +86,8 @@ impl Vfs {
 
     /// Counts an open file and says how it is served. All open files of an inode are served alike, so the first decides.
     pub fn open(&self, ino: Ino, access: Access) -> Result<Mode> {
+        // One opening at a time: see `give`.
+        let _writing = self.writing(ino);
         let inode = self.inode(ino)?;
         let backing = if self.may_back(&inode, access) {
             self.backing(ino, &inode)?
@@ -105,12 +110,39 @@ impl Vfs {
             (Way::Cached, _) if self.held.has_passthrough() && inode.content == Content::Data => {
                 Ok(Mode::Refreshed)
             }
-            (Way::Cached, _) => Ok(Mode::Cached),
+            (Way::Cached, _) => {
+                if access == Access::Read {
+                    self.give(ino, &inode);
+                }
+                Ok(Mode::Cached)
+            }
         };
         if mode.is_err() {
             self.held.released(ino);
         }
         mode
+    }
+
+    /// Gives the kernel a small file's bytes with the answer to its opening: who opens a file reads it, and a request is
+    /// saved. (And another one at the next `stat`: in a tree that can be written the kernel holds the time of access for
+    /// unknown after each read that it asked for.)
+    ///
+    /// Only if nobody else has the file open, and while nobody else can open it (the caller holds `writing`): no page of it
+    /// can be changed, or waited for, meanwhile.
+    fn give(&self, ino: Ino, inode: &Inode) {
+        let Content::Blob(blob) = &inode.content else {
+            return;
+        };
+        if !(1..=GIVEN_BYTES_MAX).contains(&inode.size) || !self.held.may_give(ino) {
+            return;
+        }
+        // What cannot be read now is told to who reads it.
+        if let Ok(Some(bytes)) = self.data.small_blob(*blob)
+            && bytes.len() as u64 == inode.size
+            && let Some(kernel) = self.kernel.read().as_ref()
+        {
+            kernel.content_is(ino, &bytes);
+        }
     }
 
     /// Passthrough is for files that live in the upper alone, and, where nothing can be written, for blobs that are files.

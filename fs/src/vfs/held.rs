@@ -46,6 +46,8 @@ pub(crate) struct Held {
 struct State {
     opens: HashMap<Ino, Opens>,
     lookups: HashMap<Ino, u64>,
+    /// Inodes whose bytes the kernel was given at an opening. Until it forgets the inode it asks for them itself.
+    given: HashSet<Ino>,
     orphans: HashSet<Ino>,
     /// Those of the orphans that were made without a name and may get one.
     unnamed: HashSet<Ino>,
@@ -84,10 +86,15 @@ impl Held {
 
     /// Counts them back; returns those orphans that nobody holds any more.
     pub(crate) fn forgotten(&self, forgets: &[(Ino, u64)]) -> Vec<Ino> {
+        let mut state = self.state.lock();
+        if !state.given.is_empty() {
+            for (ino, _) in forgets {
+                state.given.remove(ino);
+            }
+        }
         if !self.counting {
             return Vec::new();
         }
-        let mut state = self.state.lock();
         for (ino, lookups) in forgets {
             if let Some(count) = state.lookups.get_mut(ino) {
                 *count = count.saturating_sub(*lookups);
@@ -111,6 +118,12 @@ impl Held {
         opens.written |= access != Access::Read;
         opens.count = opens.count.saturating_add(1);
         opens.way
+    }
+
+    /// Whether the kernel is to be given the inode's bytes: it is open once only, and has not been given them.
+    pub(crate) fn may_give(&self, ino: Ino) -> bool {
+        let mut state = self.state.lock();
+        state.opens.get(&ino).is_some_and(|opens| opens.count == 1) && state.given.insert(ino)
     }
 
     /// The kernel refused to back this open file.
@@ -193,6 +206,7 @@ impl Held {
         let mut state = self.state.lock();
         state.opens.clear();
         state.lookups.clear();
+        state.given.clear();
         state.unnamed.clear();
         state.orphans.iter().copied().collect()
     }
@@ -252,6 +266,23 @@ mod tests {
         assert_eq!(held.released(INO), (false, false));
         assert_eq!(held.released(INO), (true, false));
         assert_eq!(held.opened(INO, Way::Backed, Access::Read), Way::Backed);
+    }
+
+    #[test]
+    fn bytes_are_given_once_and_only_to_who_is_alone() {
+        for counting in [true, false] {
+            let held = Held::new(counting);
+            held.looked_up(&[INO]);
+            assert!(!held.may_give(INO), "not open");
+            held.opened(INO, Way::Cached, Access::Read);
+            held.opened(INO, Way::Cached, Access::Write);
+            assert!(!held.may_give(INO), "somebody else has it open");
+            held.released(INO);
+            assert!(held.may_give(INO));
+            assert!(!held.may_give(INO), "given already");
+            assert!(held.forgotten(&[(INO, 1)]).is_empty());
+            assert!(held.may_give(INO), "forgotten, with its pages");
+        }
     }
 
     #[test]

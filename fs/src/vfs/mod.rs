@@ -95,13 +95,15 @@ pub struct Vfs {
 }
 
 /// What must be told to a kernel that caches without limit, because it cannot know it: changes that none of its
-/// own requests made. Never called under a lock.
+/// own requests made. Never called under a lock, but for one.
 pub trait Kernel: Send + Sync {
     /// An inode's attributes are others. May be called while a request is being answered.
     fn attributes_changed(&self, ino: Ino);
     /// A file's bytes, and its attributes, are others. What programs stored in mappings is written (to us) first, so
     /// no thread that serves the tree may call this.
     fn content_changed(&self, ino: Ino);
+    /// These are a file's bytes, all of them. Called (under the lock `writing`) while the answer to its only opening is due.
+    fn content_is(&self, ino: Ino, bytes: &[u8]);
     /// A directory has a name that leads elsewhere.
     fn entry_changed(&self, dir: Ino, name: &FileName);
 }
