@@ -5,6 +5,7 @@
 mod common;
 
 mod engine;
+mod given;
 mod killed;
 mod lists;
 mod lower;

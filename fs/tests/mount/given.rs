@@ -1,0 +1,99 @@
+//! A small file's bytes come with the answer to its opening: they are in the page cache before anybody reads them, and
+//! never in place of newer ones.
+
+use std::fs::{File, OpenOptions};
+use std::io::{Read as _, Write as _};
+use std::path::Path;
+use std::process::Command;
+use std::sync::Barrier;
+use std::thread;
+
+use nacre_fs::mount::Profile;
+use nacre_fs::vfs::Vfs;
+
+use crate::support::{Layer, Mounted, TempStore, can_mount, noise};
+
+/// Pages of a file in the page cache once it was opened, and nothing read: as util-linux's fincore(1) finds them.
+fn pages_after_opening(path: &Path) -> u64 {
+    let out = Command::new("fincore")
+        .args(["--noheadings", "--output", "PAGES"])
+        .arg(path)
+        .output()
+        .unwrap();
+    assert!(out.status.success(), "{out:?}");
+    String::from_utf8(out.stdout)
+        .unwrap()
+        .trim()
+        .parse()
+        .unwrap()
+}
+
+#[test]
+fn an_opened_small_file_is_in_the_page_cache_before_it_is_read() {
+    if !can_mount() {
+        return;
+    }
+    let store = TempStore::new();
+    let content = noise(3 * 4096 + 17, 1);
+    let chain = store.image(&[Layer::new()
+        .file("small", &content)
+        .file("large", &noise(200_000, 2))
+        .file("empty", b"")]);
+    let tree = store.get().tree(Some(&chain)).unwrap();
+    let view = Vfs::read_only(store.get().clone(), tree);
+    // A large one is the host's file where nothing can be written, with the pages that the host has of it.
+    for (mount, asked_for) in [
+        (Mounted::writable(store.upper(chain)), "large"),
+        (Mounted::new(view, Profile::ReadOnlyPassthrough), "empty"),
+    ] {
+        assert_eq!(pages_after_opening(&mount.path("small")), 4);
+        assert_eq!(std::fs::read(mount.path("small")).unwrap(), content);
+        assert_eq!(pages_after_opening(&mount.path(asked_for)), 0);
+        mount.unmount();
+    }
+}
+
+#[test]
+fn what_is_written_while_others_open_the_file_is_never_covered_by_what_it_was() {
+    const FILES: usize = 400;
+    if !can_mount() {
+        return;
+    }
+    let store = TempStore::new();
+    let before = noise(9_000, 3);
+    let mut layer = Layer::new();
+    for index in 0..FILES {
+        layer = layer.file(&format!("f{index}"), &before);
+    }
+    let chain = store.image(&[layer]);
+    let mount = Mounted::writable(store.upper(chain));
+    let together = Barrier::new(3);
+    thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                for index in 0..FILES {
+                    together.wait();
+                    let mut read = Vec::new();
+                    let mut file = File::open(mount.path(&format!("f{index}"))).unwrap();
+                    file.read_to_end(&mut read).unwrap();
+                    assert_eq!(read.len(), before.len());
+                    assert_eq!(read[100..], before[100..]);
+                }
+            });
+        }
+        scope.spawn(|| {
+            for index in 0..FILES {
+                together.wait();
+                let path = mount.path(&format!("f{index}"));
+                let mut file = OpenOptions::new().write(true).open(path).unwrap();
+                file.write_all(&[0xEE; 100]).unwrap();
+            }
+        });
+    });
+    for index in 0..FILES {
+        let read = std::fs::read(mount.path(&format!("f{index}"))).unwrap();
+        assert_eq!(read[..100], [0xEE; 100], "file {index}");
+        assert_eq!(read[100..], before[100..], "file {index}");
+    }
+    mount.unmount();
+}
