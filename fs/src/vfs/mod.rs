@@ -144,6 +144,8 @@ pub struct Attr {
     pub mtime: Time,
     pub ctime: Time,
     pub btime: Time,
+    /// Nobody but us changes it: `false` while the kernel writes the file by itself.
+    pub settled: bool,
 }
 
 impl Vfs {
@@ -207,7 +209,7 @@ impl Vfs {
         *self.kernel.write() = kernel;
     }
 
-    fn tell_attributes(&self, ino: Ino) {
+    pub(crate) fn tell_attributes(&self, ino: Ino) {
         if let Some(kernel) = self.kernel.read().as_ref() {
             kernel.attributes_changed(ino);
         }
@@ -252,8 +254,11 @@ impl Vfs {
             mtime: inode.mtime,
             ctime: inode.ctime,
             btime: inode.btime,
+            settled: true,
         };
         if has_data_file(&inode.content) {
+            // Before the times are read: who opens the file after this tells the kernel to forget them.
+            attr.settled = !self.held.is_written_by_kernel(ino);
             let stat = self.data.files()?.stat(ino)?;
             attr.size = stat.size;
             attr.blocks = stat

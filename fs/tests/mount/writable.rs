@@ -256,6 +256,53 @@ fn writable_shared_maps_of_upper_and_lower_files_are_coherent() {
     }
 }
 
+/// xfstests' generic/080 and 215: what is stored through a map shows in the times, though the kernel knew them before.
+#[test]
+fn what_is_stored_through_a_map_moves_the_times() {
+    let Some((_store, mount)) = mounted(Layer::new().file("lower", &[7; 4096])) else {
+        return;
+    };
+    std::fs::write(mount.path("upper"), [7; 4096]).unwrap();
+    let times = |name| {
+        let meta = std::fs::metadata(mount.path(name)).unwrap();
+        (meta.modified().unwrap(), meta.ctime_nsec())
+    };
+    for name in ["upper", "lower"] {
+        for _ in 0..2 {
+            times(name);
+            let mut way = OpenOptions::new();
+            let file = way.read(true).write(true).open(mount.path(name)).unwrap();
+            let before = times(name);
+            assert_eq!(times(name), before, "{name}: an open moves nothing");
+            std::thread::sleep(Duration::from_millis(20));
+            let map = Mapped::new(&file, 4096, true);
+            drop(file);
+            map.write(0, b"by map");
+            map.sync();
+            drop(map);
+            let after = times(name);
+            assert!(
+                after.0 > before.0 && after.1 != before.1,
+                "{name}: {before:?} {after:?}"
+            );
+        }
+    }
+    // Created, looked at while open, and written by a map alone.
+    let mut new = OpenOptions::new();
+    let file = new
+        .read(true)
+        .write(true)
+        .create_new(true)
+        .open(mount.path("new"))
+        .unwrap();
+    file.set_len(4096).unwrap();
+    let before = times("new");
+    std::thread::sleep(Duration::from_millis(20));
+    let map = Mapped::new(&file, 4096, true);
+    map.write(0, b"by map");
+    assert!(times("new").0 > before.0);
+}
+
 #[test]
 fn a_running_program_cannot_be_written() {
     let Some((_store, mount)) = mounted(Layer::new()) else {
