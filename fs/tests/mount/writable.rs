@@ -303,6 +303,27 @@ fn what_is_stored_through_a_map_moves_the_times() {
     assert!(times("new").0 > before.0);
 }
 
+/// xfstests' generic/736: who renames each entry that is read, and back, comes to an end.
+#[test]
+fn a_listing_ends_though_each_entry_is_renamed_while_it_is_read() {
+    const FILES: usize = 2_000;
+    let Some((_store, mount)) = mounted(Layer::new().dir("d").file("d/lower", b"")) else {
+        return;
+    };
+    for number in 0..FILES {
+        File::create(mount.path(&format!("d/{number}"))).unwrap();
+    }
+    let mut seen = 0;
+    for entry in std::fs::read_dir(mount.path("d")).unwrap() {
+        let (path, other) = (entry.unwrap().path(), mount.path("d/TEMPFILE"));
+        seen += 1;
+        assert!(seen <= 2 * FILES, "it does not end");
+        std::fs::rename(&path, &other).unwrap();
+        std::fs::rename(&other, &path).unwrap();
+    }
+    assert!(seen >= FILES, "an entry is missing: {seen}");
+}
+
 #[test]
 fn a_running_program_cannot_be_written() {
     let Some((_store, mount)) = mounted(Layer::new()) else {
