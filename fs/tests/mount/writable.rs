@@ -6,7 +6,7 @@ use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _, Per
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use rustix::fs::{AtFlags, CWD};
+use rustix::fs::{AtFlags, CWD, FallocateFlags};
 use rustix::io::Errno;
 
 use crate::mapped::Mapped;
@@ -322,6 +322,26 @@ fn a_listing_ends_though_each_entry_is_renamed_while_it_is_read() {
         std::fs::rename(&other, &path).unwrap();
     }
     assert!(seen >= FILES, "an entry is missing: {seen}");
+}
+
+/// One request may not take what a thousand writes may not (xfstests' generic/103 filled the host with one).
+#[test]
+fn a_reservation_leaves_what_must_stay_free() {
+    if !can_mount() {
+        return;
+    }
+    let host = rustix::fs::statvfs(std::env::temp_dir()).unwrap();
+    let free = host.f_bavail * host.f_frsize;
+    let spare = (free / 4).min(4 << 30);
+    let store = TempStore::with_floor(Some(free - spare));
+    let chain = store.image(&[Layer::new()]);
+    let mount = Mounted::writable(store.upper(chain));
+    let file = File::create(mount.path("f")).unwrap();
+    let reserve = |len| rustix::fs::fallocate(&file, FallocateFlags::KEEP_SIZE, 0, len);
+    assert_eq!(reserve(2 * spare), Err(Errno::NOSPC));
+    assert_eq!(file.metadata().unwrap().blocks(), 0);
+    reserve(1 << 20).unwrap();
+    assert!(file.metadata().unwrap().blocks() * 512 >= 1 << 20);
 }
 
 #[test]
