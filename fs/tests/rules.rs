@@ -102,11 +102,17 @@ fn a_write_with_cap_fsetid_takes_capabilities_alone() {
 }
 
 #[test]
-fn setgid_of_a_file_that_no_group_may_execute_stays() {
+fn setgid_of_a_file_that_no_group_may_execute_goes_when_a_stranger_writes_and_stays_when_a_member_does()
+ {
     let mut memory = base(FILE);
-    let ino = edit(&mut memory, "f", |inode| inode.mode = 0o2745);
-    let plan = write::plan(&memory, &context(1000), ino, 0..1, Kill::All).unwrap();
-    assert_eq!(record(&plan.ops, ino).mode, 0o2745);
+    for (group, left) in [(1000, 0o2745), (7, 0o745)] {
+        let ino = edit(&mut memory, "f", |inode| {
+            inode.mode = 0o2745;
+            inode.gid = group;
+        });
+        let plan = write::plan(&memory, &context(1000), ino, 0..1, Kill::All).unwrap();
+        assert_eq!(record(&plan.ops, ino).mode, left, "group {group}");
+    }
 }
 
 #[test]

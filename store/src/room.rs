@@ -139,6 +139,11 @@ impl Room {
         Ok(self.free_lately()? >= self.floor)
     }
 
+    /// Whether there is room for `bytes` taken at once.
+    pub fn has_room_for(&self, bytes: u64) -> Result<bool> {
+        Ok(self.free()?.saturating_sub(bytes) >= self.floor)
+    }
+
     /// Whether there is so much that it may be used without asking.
     pub fn has_plenty(&self) -> Result<bool> {
         Ok(self.free_lately()? >= self.floor.saturating_mul(PLENTY))
@@ -336,7 +341,7 @@ mod tests {
 
         let full = Room::open(dir.path(), Some(u64::MAX)).unwrap();
         assert_eq!(kept_bytes(dir.path()), 0, "opening needs room itself");
-        assert!(!full.has_room().unwrap());
+        assert!(!full.has_room().unwrap() && !full.has_room_for(0).unwrap());
         assert!(full.is_tight());
         let said = full.to_grow().unwrap_err().to_string();
         let begins = format!("no space left in the store {} (", dir.path().display());
@@ -352,6 +357,7 @@ mod tests {
 
         let room = Room::open(dir.path(), None).unwrap();
         room.to_grow().unwrap();
+        assert!(room.has_room_for(1).unwrap() && !room.has_room_for(u64::MAX).unwrap());
         assert_eq!(kept_bytes(dir.path()), room.reserve);
         assert!(!room.is_tight());
     }

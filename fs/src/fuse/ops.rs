@@ -217,7 +217,12 @@ impl Shell {
         let (caller, access) = (convert::caller(header, 0), convert::access(flags));
         self.vfs
             .prepare_open(&caller, header.node, access, convert::kill(kill))?;
-        self.open_mode(header.node, access)
+        let opened = self.open_mode(header.node, access)?;
+        // What the kernel knows of the times may not be right any more. (Truncation made it forget them already.)
+        if access == Access::Write && matches!(opened, Opened::Backed(_)) {
+            self.vfs.tell_attributes(header.node);
+        }
+        Ok(opened)
     }
 
     /// Makes a file and opens it; one without a name if none is given.
@@ -234,7 +239,7 @@ impl Shell {
         };
         let caller = convert::caller(header, create.umask);
         let mode = convert::permissions(create.mode);
-        let attr = match name {
+        let mut attr = match name {
             Some(name) => self.vfs.create(&caller, header.node, name, mode, purpose),
             None => {
                 let fate = convert::fate(create.flags);
@@ -243,6 +248,7 @@ impl Shell {
             }
         }?;
         let opened = self.open_mode(attr.ino, access)?;
+        attr.settled = access == Access::Read || !matches!(opened, Opened::Backed(_));
         Ok((attr, opened))
     }
 

@@ -12,6 +12,11 @@ use crate::vfs::{Attr, HostSpace};
 /// For as long as the kernel likes: we say so when something changes.
 const FOREVER_SECONDS: u64 = 1 << 30;
 
+/// How long attributes are right.
+fn valid_seconds(attr: &Attr) -> u64 {
+    if attr.settled { FOREVER_SECONDS } else { 0 }
+}
+
 /// The unit of reads that we like.
 const BLOCK_BYTES: u32 = 4096;
 
@@ -152,7 +157,7 @@ impl Body {
         self.u64(attr.ino.0)
             .u64(0)
             .u64(FOREVER_SECONDS)
-            .u64(FOREVER_SECONDS)
+            .u64(valid_seconds(attr))
             .u32(0)
             .u32(0)
             .attr(attr)
@@ -169,7 +174,7 @@ impl Body {
 
     pub(super) fn attributes(attr: &Attr) -> Self {
         Self::default()
-            .u64(FOREVER_SECONDS)
+            .u64(valid_seconds(attr))
             .u32(0)
             .u32(0)
             .attr(attr)
@@ -191,7 +196,7 @@ impl Body {
     pub(super) fn statx(attr: &Attr) -> Self {
         let time = |body: Self, time: Time| body.i64(time.seconds).u32(time.nanos).u32(0);
         let mut body = Self::default()
-            .u64(FOREVER_SECONDS)
+            .u64(valid_seconds(attr))
             .zeros(24)
             .u32(STATX_BASIC_AND_BTIME)
             .u32(BLOCK_BYTES)
@@ -367,6 +372,7 @@ mod tests {
             mtime: time,
             ctime: time,
             btime: time,
+            settled: true,
         }
     }
 

@@ -79,6 +79,21 @@ impl<'a> Draft<'a> {
 
     /// Lets a name lead to `to`. A name keeps its place in readdir; one that leads where the base leads needs no override.
     pub(super) fn set_entry(&mut self, at: At<'_>, to: Child) -> Result<(), Errno> {
+        self.set_entry_at(at, to, self.ctx.seq)
+    }
+
+    /// The same for a name that takes over from `from`, which goes: within a directory it takes its place in readdir too.
+    /// Else a program that renames each entry that it reads, and back, would read for ever.
+    pub(super) fn move_entry(&mut self, from: At<'_>, at: At<'_>, to: Child) -> Result<(), Errno> {
+        let place = match self.layers.upper_dir(from.dir)?.get(from.name) {
+            Some(Override::Entry { seq, .. }) if *seq != 0 && from.dir == at.dir => *seq,
+            _ => self.ctx.seq,
+        };
+        self.set_entry_at(at, to, place)
+    }
+
+    /// Lets a name lead to `to`, at `place` if it has none.
+    fn set_entry_at(&mut self, at: At<'_>, to: Child, place: u64) -> Result<(), Errno> {
         let base = self.layers.base_dir(at.dir)?;
         let below = base
             .as_ref()
@@ -95,7 +110,7 @@ impl<'a> Draft<'a> {
         let seq = match (below, over) {
             (Some(_), _) => 0,
             (None, Some(Override::Entry { seq, .. })) => *seq,
-            (None, Some(Override::Whiteout) | None) => self.ctx.seq,
+            (None, Some(Override::Whiteout) | None) => place,
         };
         let entry = Override::Entry {
             ino: to.ino,

@@ -74,7 +74,7 @@ pub fn plan(
             steps.push(DataStep::SetLen(range.end));
             inode.size = range.end;
         }
-        setattr::drop_privileges(inode, kill);
+        setattr::drop_privileges(inode, kill, ctx.gid);
         steps
     })
 }

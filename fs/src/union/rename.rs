@@ -119,11 +119,17 @@ fn shift(
         }),
         None => None,
     };
-    draft.set_entry(to, source)?;
     draft.move_link(source.ino, from, to)?;
     match whiteout {
-        Some(node) => create::whiteout_node(&mut draft, from, node)?,
-        None => draft.remove_entry(from)?,
+        // The old name stays, and its place with it.
+        Some(node) => {
+            draft.set_entry(to, source)?;
+            create::whiteout_node(&mut draft, from, node)?;
+        }
+        None => {
+            draft.move_entry(from, to, source)?;
+            draft.remove_entry(from)?;
+        }
     }
     draft.dir_changed(from.dir, -is_dir)?;
     draft.dir_changed(to.dir, is_dir - was_dir)?;

@@ -3,6 +3,7 @@
 //! The kernel strips setgid from a mode asked for by a caller outside the group (`setattr_prepare`). Here: chown takes
 //! setuid, setgid (of a group-executable file) and `security.capability` from what is no directory, whoever
 //! asks; a change of size takes `security.capability`, and the mode bits if `kill` says so.
+//! Groups that a caller is in besides its fsgid are not known here: to them it is a stranger.
 
 use nacre_store::{Ino, Inode, Kind, Time};
 
@@ -60,7 +61,7 @@ impl SetTime {
 pub enum Kill {
     /// `security.capability` alone: the caller has CAP_FSETID.
     Capability,
-    /// setuid, setgid of a group-executable file, and `security.capability`.
+    /// setuid, `security.capability`, and setgid of a group-executable file or if the caller is not in the file's group.
     All,
 }
 
@@ -85,13 +86,13 @@ pub fn plan(
     let inode = draft.inode(ino)?;
     let mut steps = Vec::new();
     if let Some(size) = change.size {
-        steps = truncate(inode, size, ctx.now, kill)?;
+        steps = truncate(inode, size, ctx, kill)?;
     }
     if change.uid.is_some() || change.gid.is_some() {
         inode.uid = change.uid.unwrap_or(inode.uid);
         inode.gid = change.gid.unwrap_or(inode.gid);
         if inode.kind != Kind::Dir {
-            drop_privileges(inode, Kill::All);
+            drop_privileges(inode, Kill::All, inode.gid);
         }
     }
     if let Some(mode) = change.mode {
@@ -111,7 +112,12 @@ pub fn plan(
     Ok(draft.finish(changed))
 }
 
-fn truncate(inode: &mut Inode, size: u64, now: Time, kill: Kill) -> Result<Vec<DataStep>, Errno> {
+fn truncate(
+    inode: &mut Inode,
+    size: u64,
+    ctx: &Context,
+    kill: Kill,
+) -> Result<Vec<DataStep>, Errno> {
     match inode.kind {
         Kind::File => {}
         Kind::Dir => return Err(Errno::IsDir),
@@ -124,8 +130,8 @@ fn truncate(inode: &mut Inode, size: u64, now: Time, kill: Kill) -> Result<Vec<D
     }
     let steps = content::resize(&mut inode.content, inode.size, size);
     inode.size = size;
-    inode.mtime = now;
-    drop_privileges(inode, kill);
+    inode.mtime = ctx.now;
+    drop_privileges(inode, kill, ctx.gid);
     Ok(steps)
 }
 
@@ -164,12 +170,13 @@ pub(super) fn has_privileges(inode: &Inode) -> bool {
     inode.mode & (SET_USER_ID | SET_GROUP_ID) != 0 || inode.xattrs.contains_key(CAPABILITY)
 }
 
-/// Takes what a changed file must lose; returns whether it had any of it.
-pub(super) fn drop_privileges(inode: &mut Inode, kill: Kill) -> bool {
+/// Takes what a file must lose that is changed by a member of `group`; returns whether it had any of it.
+pub(super) fn drop_privileges(inode: &mut Inode, kill: Kill, group: u32) -> bool {
     let before = inode.mode;
     if kill == Kill::All {
         inode.mode &= !SET_USER_ID;
-        if inode.mode & SET_GROUP_ID_EXECUTABLE == SET_GROUP_ID_EXECUTABLE {
+        let is_program = inode.mode & SET_GROUP_ID_EXECUTABLE == SET_GROUP_ID_EXECUTABLE;
+        if is_program || group != inode.gid {
             inode.mode &= !SET_GROUP_ID;
         }
     }

@@ -31,7 +31,7 @@ pub fn plan(
     change(layers, ctx, ino, |inode| {
         let steps = content::prepare(&mut inode.content, inode.size, &range);
         inode.size = inode.size.max(range.end);
-        setattr::drop_privileges(inode, kill);
+        setattr::drop_privileges(inode, kill, ctx.gid);
         steps
     })
 }

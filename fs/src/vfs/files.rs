@@ -283,7 +283,9 @@ impl Vfs {
         let range = range(offset, len)?;
         self.upper()?;
         if how != fallocate::How::Punch {
-            self.room.to_grow()?;
+            // What the file has is not taken again.
+            let has = self.attr(ino)?.blocks.saturating_mul(512);
+            self.room.to_take(len.saturating_sub(has))?;
         }
         let _writing = self.writing(ino);
         let before = self.inode(ino)?;

@@ -159,6 +159,13 @@ impl Held {
             .collect()
     }
 
+    /// Whether the kernel writes the inode by itself: what is stored through a mapping moves its times, and nobody is told.
+    pub(crate) fn is_written_by_kernel(&self, ino: Ino) -> bool {
+        let state = self.state.lock();
+        let opens = state.opens.get(&ino);
+        opens.is_some_and(|opens| opens.written && opens.way == Way::Backed)
+    }
+
     /// Whether any file of the inode is open.
     pub(crate) fn is_open(&self, ino: Ino) -> bool {
         self.state.lock().opens.contains_key(&ino)
@@ -283,6 +290,20 @@ mod tests {
             assert!(held.forgotten(&[(INO, 1)]).is_empty());
             assert!(held.may_give(INO), "forgotten, with its pages");
         }
+    }
+
+    #[test]
+    fn the_kernel_writes_what_is_open_for_writing_by_passthrough_until_the_last_release() {
+        let held = Held::new(true);
+        held.opened(INO, Way::Backed, Access::Read);
+        assert!(!held.is_written_by_kernel(INO));
+        held.opened(INO, Way::Backed, Access::Write);
+        held.released(INO);
+        assert!(held.is_written_by_kernel(INO));
+        held.released(INO);
+        assert!(!held.is_written_by_kernel(INO));
+        held.opened(INO, Way::Cached, Access::Write);
+        assert!(!held.is_written_by_kernel(INO));
     }
 
     #[test]

@@ -150,6 +150,8 @@ pub struct Attr {
     pub mtime: Time,
     pub ctime: Time,
     pub btime: Time,
+    /// Nobody but us changes it: `false` while the kernel writes the file by itself.
+    pub settled: bool,
 }
 
 impl Vfs {
@@ -215,7 +217,7 @@ impl Vfs {
         *self.kernel.write() = kernel;
     }
 
-    fn tell_attributes(&self, ino: Ino) {
+    pub(crate) fn tell_attributes(&self, ino: Ino) {
         if let Some(kernel) = self.kernel.read().as_ref() {
             kernel.attributes_changed(ino);
         }
@@ -260,8 +262,11 @@ impl Vfs {
             mtime: inode.mtime,
             ctime: inode.ctime,
             btime: inode.btime,
+            settled: true,
         };
         if inode.content.has_data_file() {
+            // Before the times are read: who opens the file after this tells the kernel to forget them.
+            attr.settled = !self.held.is_written_by_kernel(ino);
             let stat = self.data.files()?.stat(ino)?;
             attr.size = stat.size;
             attr.blocks = stat

@@ -27,6 +27,19 @@ impl Room {
         }
     }
 
+    /// The same for `bytes` that are taken at once.
+    pub(crate) fn to_take(&self, bytes: u64) -> Result<()> {
+        match self
+            .0
+            .room()
+            .has_room_for(bytes)
+            .map_err(|e| of_store(&e))?
+        {
+            true => Ok(()),
+            false => Err(Errno::NOSPC),
+        }
+    }
+
     /// Whether there is enough room to let the kernel write without asking, and to make things ahead.
     pub(crate) fn has_plenty(&self) -> bool {
         self.0.room().has_plenty().unwrap_or(false)

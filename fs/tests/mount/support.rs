@@ -37,11 +37,20 @@ pub(crate) struct TempStore {
 
 impl TempStore {
     pub(crate) fn new() -> Self {
+        Self::with_floor(None)
+    }
+
+    /// One that leaves so many bytes of its disk free.
+    pub(crate) fn with_floor(floor_bytes: Option<u64>) -> Self {
         let dir = tempfile::Builder::new()
             .prefix("nacre-fs-")
             .tempdir()
             .unwrap();
-        let store = Store::open(&dir.path().join("store"), Options::default()).unwrap();
+        let options = Options {
+            floor_bytes,
+            ..Options::default()
+        };
+        let store = Store::open(&dir.path().join("store"), options).unwrap();
         Self {
             store: Some(store),
             dir,

@@ -6,7 +6,7 @@ use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _, Per
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use rustix::fs::{AtFlags, CWD};
+use rustix::fs::{AtFlags, CWD, FallocateFlags};
 use rustix::io::Errno;
 
 use crate::mapped::Mapped;
@@ -254,6 +254,94 @@ fn writable_shared_maps_of_upper_and_lower_files_are_coherent() {
         assert_eq!(two.read(80_000, 8), b"by write", "{name}");
         one.sync();
     }
+}
+
+/// xfstests' generic/080 and 215: what is stored through a map shows in the times, though the kernel knew them before.
+#[test]
+fn what_is_stored_through_a_map_moves_the_times() {
+    let Some((_store, mount)) = mounted(Layer::new().file("lower", &[7; 4096])) else {
+        return;
+    };
+    std::fs::write(mount.path("upper"), [7; 4096]).unwrap();
+    let times = |name| {
+        let meta = std::fs::metadata(mount.path(name)).unwrap();
+        (meta.modified().unwrap(), meta.ctime_nsec())
+    };
+    for name in ["upper", "lower"] {
+        for _ in 0..2 {
+            times(name);
+            let mut way = OpenOptions::new();
+            let file = way.read(true).write(true).open(mount.path(name)).unwrap();
+            let before = times(name);
+            assert_eq!(times(name), before, "{name}: an open moves nothing");
+            std::thread::sleep(Duration::from_millis(20));
+            let map = Mapped::new(&file, 4096, true);
+            drop(file);
+            map.write(0, b"by map");
+            map.sync();
+            drop(map);
+            let after = times(name);
+            assert!(
+                after.0 > before.0 && after.1 != before.1,
+                "{name}: {before:?} {after:?}"
+            );
+        }
+    }
+    // Created, looked at while open, and written by a map alone.
+    let mut new = OpenOptions::new();
+    let file = new
+        .read(true)
+        .write(true)
+        .create_new(true)
+        .open(mount.path("new"))
+        .unwrap();
+    file.set_len(4096).unwrap();
+    let before = times("new");
+    std::thread::sleep(Duration::from_millis(20));
+    let map = Mapped::new(&file, 4096, true);
+    map.write(0, b"by map");
+    assert!(times("new").0 > before.0);
+}
+
+/// xfstests' generic/736: who renames each entry that is read, and back, comes to an end.
+#[test]
+fn a_listing_ends_though_each_entry_is_renamed_while_it_is_read() {
+    const FILES: usize = 2_000;
+    let Some((_store, mount)) = mounted(Layer::new().dir("d").file("d/lower", b"")) else {
+        return;
+    };
+    for number in 0..FILES {
+        File::create(mount.path(&format!("d/{number}"))).unwrap();
+    }
+    let mut seen = 0;
+    for entry in std::fs::read_dir(mount.path("d")).unwrap() {
+        let (path, other) = (entry.unwrap().path(), mount.path("d/TEMPFILE"));
+        seen += 1;
+        assert!(seen <= 2 * FILES, "it does not end");
+        std::fs::rename(&path, &other).unwrap();
+        std::fs::rename(&other, &path).unwrap();
+    }
+    assert!(seen >= FILES, "an entry is missing: {seen}");
+}
+
+/// One request may not take what a thousand writes may not (xfstests' generic/103 filled the host with one).
+#[test]
+fn a_reservation_leaves_what_must_stay_free() {
+    if !can_mount() {
+        return;
+    }
+    let host = rustix::fs::statvfs(std::env::temp_dir()).unwrap();
+    let free = host.f_bavail * host.f_frsize;
+    let spare = (free / 4).min(4 << 30);
+    let store = TempStore::with_floor(Some(free - spare));
+    let chain = store.image(&[Layer::new()]);
+    let mount = Mounted::writable(store.upper(chain));
+    let file = File::create(mount.path("f")).unwrap();
+    let reserve = |len| rustix::fs::fallocate(&file, FallocateFlags::KEEP_SIZE, 0, len);
+    assert_eq!(reserve(2 * spare), Err(Errno::NOSPC));
+    assert_eq!(file.metadata().unwrap().blocks(), 0);
+    reserve(1 << 20).unwrap();
+    assert!(file.metadata().unwrap().blocks() * 512 >= 1 << 20);
 }
 
 #[test]
