@@ -146,6 +146,19 @@ impl Engine {
             removing: Mutex::new(()),
         });
         engine.reconcile()?;
+        let store = engine.store.clone();
+        let sweep = move || {
+            if let Err(error) = store.sweep_uppers() {
+                tracing::warn!(%error, "cannot look after what an unclean end left in writable layers");
+            }
+        };
+        let swept = std::thread::Builder::new()
+            .name("sweep".into())
+            .spawn(sweep);
+        // A layer that is opened is swept first, thread or not.
+        if let Err(error) = swept {
+            tracing::warn!(%error, "cannot start a thread");
+        }
         Ok(engine)
     }
 
