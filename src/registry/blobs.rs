@@ -263,7 +263,8 @@ impl<'a> BlobStream<'a> {
     }
 
     /// The blob is not what it should be: asks the mirrors that gave some of it nothing more, nor the address that gave all of
-    /// it. Says whether somebody is left who may give something better, from its first byte. Each time there is one less, so this ends.
+    /// it. Says whether somebody is left who may give something better, from its first byte. Each time there is one less, so
+    /// this ends.
     pub async fn distrust(&mut self, error: &(dyn std::error::Error + Sync)) -> Result<bool> {
         for mirror in &self.mirrors {
             self.client.distrust(*mirror, error);

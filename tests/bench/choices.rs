@@ -13,7 +13,9 @@ fn main() {
     let files: Vec<Vec<u8>> = words
         .map(|path| {
             let mut all = Vec::new();
-            File::open(path).and_then(|mut file| file.read_to_end(&mut all)).expect("a file");
+            File::open(path)
+                .and_then(|mut file| file.read_to_end(&mut all))
+                .expect("a file");
             all
         })
         .collect();
