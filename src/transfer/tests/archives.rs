@@ -455,7 +455,7 @@ fn an_error_about_an_archive_names_the_file() {
         (
             "orphan",
             orphan.clone(),
-            "layer entry \"/link\" of layer sha256:",
+            "layer entry \"/link\" of sha256:",
         ),
     ];
     for (what, top, words) in table {
