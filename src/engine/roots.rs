@@ -107,7 +107,7 @@ fn end(root: &Root, patience: Duration) -> Result<()> {
     match root.served.shutdown(patience) {
         Err(MountError::InUse { source_name }) => Err(Error::conflict(format!(
             "{source_name} was unmounted, but a process still uses it (its working directory or an open file is there): \
-             it can be mounted again when that process has left"
+             it is free again when that process has left"
         ))),
         ended => Ok(ended?),
     }
