@@ -176,10 +176,16 @@ impl Roots {
     /// Waits until a tree that was let go of, or died, is served no more, so that it can be served anew. An error: somebody
     /// still uses it.
     pub(crate) fn wait_for_end(&self, key: Key) -> Result<()> {
-        let known = self.state.lock().served.get(&key).map(Arc::clone);
-        match known {
-            Some(root) if root.served.mount_fd().is_err() => end(&root, LAST_USER),
-            _ => Ok(()),
+        let let_go = {
+            let state = self.state.lock();
+            let root = state.served.get(&key);
+            // Only of such a one: a second holder of any other would keep `let_go` from ending it.
+            root.filter(|root| root.served.mount_fd().is_err())
+                .map(Arc::clone)
+        };
+        match let_go {
+            Some(root) => end(&root, LAST_USER),
+            None => Ok(()),
         }
     }
 
