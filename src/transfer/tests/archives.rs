@@ -452,11 +452,7 @@ fn an_error_about_an_archive_names_the_file() {
             "gzip",
         ),
         ("another", twice, "layer digest mismatch: expected sha256:"),
-        (
-            "orphan",
-            orphan.clone(),
-            "layer entry \"/link\" of sha256:",
-        ),
+        ("orphan", orphan.clone(), "layer entry \"/link\" of sha256:"),
     ];
     for (what, top, words) in table {
         let diff = if what == "orphan" {
