@@ -296,7 +296,9 @@ impl Served {
     /// Ends the connection once its mounts are taken away, and waits until everything is durable. Mounts that are still
     /// attached or in use after `grace` go on being served; it can be called again.
     pub fn shutdown(&self, grace: Duration) -> Result<(), MountError> {
-        drop(self.detached.lock().take());
+        // Not closed under the lock: the kernel may have things to ask of us before it lets go.
+        let last = self.detached.lock().take();
+        drop(last);
         if self.connection.wait(grace) {
             Ok(())
         } else {
@@ -474,9 +476,11 @@ mod tempdir {
         }
     }
 
-    /// Takes the mount (if it is there) and the directory away; a leftover in /run is gone at the next boot.
+    /// Takes the mount (if it is there) and the directory away.
     fn remove(place: &PathBuf) {
+        // It may never have come to a mount.
         rustix::mount::unmount(place, UnmountFlags::DETACH).ok();
+        // What is left is an empty directory in /run, gone at the next boot.
         rustix::fs::rmdir(place).ok();
     }
 

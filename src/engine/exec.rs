@@ -13,7 +13,7 @@ use super::start::exec_code_of;
 use super::stop::run_of;
 use super::{Engine, merge, names};
 use crate::runtime::spec::{ConsoleSize, ContainerId, ExecId, ExecSpec, ProcessSpec};
-use crate::runtime::{AttachRequest, Shim};
+use crate::runtime::{AttachRequest, Shim, Warm};
 
 /// Ended processes that are remembered; clients ask for the exit code at once.
 const ENDED_KEPT_MAX: usize = 256;
@@ -156,6 +156,7 @@ impl Execs {
 pub struct ReadyExec {
     exec: Exec,
     shim: Arc<Shim>,
+    warm: Warm,
 }
 
 impl ReadyExec {
@@ -209,12 +210,13 @@ impl Engine {
         size: Option<ConsoleSize>,
     ) -> Result<(ReadyExec, Option<UnixStream>)> {
         let mut exec = self.execs.claim(id)?;
+        let warm = Warm::up();
         exec.request.process.console_size = size.or(exec.request.process.console_size);
         match self.bring_exec_up(&exec, attach) {
             Ok((shim, stream)) => {
                 self.execs
                     .set(id, ExecPhase::Running(None), Some(Arc::clone(&shim)));
-                Ok((ReadyExec { exec, shim }, stream))
+                Ok((ReadyExec { exec, shim, warm }, stream))
             }
             Err(error) => {
                 self.execs
@@ -246,10 +248,12 @@ impl Engine {
 
     /// Starts a process, and sees to its end.
     pub fn start_exec(self: &Arc<Self>, ready: ReadyExec) -> Result<()> {
-        let ReadyExec { exec, shim } = ready;
+        let ReadyExec { exec, shim, warm } = ready;
         let command = exec.request.process.args.join(" ");
         let document = self.container(exec.container.as_str())?;
-        match shim.start() {
+        let started = shim.start();
+        drop(warm);
+        match started {
             Ok(pid) => {
                 self.execs.set(
                     &exec.id,

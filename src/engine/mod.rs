@@ -9,6 +9,7 @@
 //! variables, words                environments, and the words of a Dockerfile's line
 //! place, host_files               what its root needs before it starts
 //! mounts, unmount, roots, mount_table      images as directories; one superblock a tree; what the kernel has mounted
+//! marks                           which of them are this store's, for the next service
 //! diff                            what was changed
 //! events, filters, when …         small things that they share
 //! fuzzing                         doors for tests/fuzz
@@ -34,6 +35,7 @@ mod history;
 mod host_files;
 pub mod image;
 mod logs;
+mod marks;
 mod merge;
 mod mount_table;
 mod mounts;
@@ -83,6 +85,7 @@ pub use words::clean_path;
 use containers::Containers;
 use events::Events;
 use exec::Execs;
+use marks::Marks;
 use mounts::Mounts;
 use namespace::{Namespace, Owner};
 use roots::Roots;
@@ -118,7 +121,8 @@ impl Engine {
     /// Takes over a store: reads what is in it, ends what a service that died left running.
     /// `run` is a directory for what need not outlive a boot.
     pub fn open(store: Store, run: &Path) -> Result<Arc<Engine>> {
-        mount_table::clear_dead();
+        let marks = Marks::new(run);
+        mount_table::clear_dead(&marks.take());
         let dirs = Dirs {
             containers: store.root().join("containers"),
             mounts: run.join("mnt"),
@@ -136,12 +140,25 @@ impl Engine {
             containers,
             mounts,
             execs: Execs::default(),
-            roots: Roots::default(),
+            roots: Roots::new(marks),
             events: Events::new(),
             downloads: Downloads::default(),
             removing: Mutex::new(()),
         });
         engine.reconcile()?;
+        let store = engine.store.clone();
+        let sweep = move || {
+            if let Err(error) = store.sweep_uppers() {
+                tracing::warn!(%error, "cannot look after what an unclean end left in writable layers");
+            }
+        };
+        let swept = std::thread::Builder::new()
+            .name("sweep".into())
+            .spawn(sweep);
+        // A layer that is opened is swept first, thread or not.
+        if let Err(error) = swept {
+            tracing::warn!(%error, "cannot start a thread");
+        }
         Ok(engine)
     }
 

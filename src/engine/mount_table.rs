@@ -8,11 +8,13 @@ use std::path::{Path, PathBuf};
 
 use nix::sched::{CloneFlags, setns, unshare};
 
+use super::marks::Device;
+
 /// One line of mountinfo (proc_pid_mountinfo(5)), as far as it matters here.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Entry {
     /// The superblock's device number, major and minor.
-    pub device: (u32, u32),
+    pub device: Device,
     /// Where it is mounted.
     pub target: PathBuf,
     /// Its type.
@@ -110,14 +112,19 @@ fn unescape(field: &[u8]) -> Vec<u8> {
     out
 }
 
-/// Takes away what a service that died left mounted in our namespace: nobody can use it.
-pub(crate) fn clear_dead() {
+/// Takes away what a service that died left mounted in our namespace of these superblocks: nobody can use it.
+pub(crate) fn clear_dead(devices: &[Device]) {
+    if devices.is_empty() {
+        return;
+    }
     for entry in read(None).unwrap_or_default() {
         let dead = || {
             let status = rustix::fs::statfs(&entry.target);
             status.is_err_and(|errno| errno == rustix::io::Errno::NOTCONN)
         };
-        if entry.kind == "fuse.nacre" && dead() {
+        let ours = entry.kind == "fuse.nacre" && devices.contains(&entry.device);
+        // In this order: another's server may be one that does not answer.
+        if ours && dead() {
             let gone = rustix::mount::unmount(&entry.target, rustix::mount::UnmountFlags::DETACH);
             if let Err(error) = gone {
                 tracing::warn!(target = %entry.target.display(), %error, "cannot take a dead mount away");

@@ -200,6 +200,10 @@ impl Engine {
         if let Some(target) = &request.target {
             check_target(namespace.as_ref(), target)?;
         }
+        if let Some(key) = self.key_of(request)? {
+            // Before the lock is taken: who mounts something else does not wait.
+            self.roots.wait_for_end(key)?;
+        }
         let mut state = self.mounts.0.lock();
         let (tree, made) = match &request.container {
             Some(container) => (self.container_tree(container)?, None),
@@ -234,6 +238,23 @@ impl Engine {
                 Err(error)
             }
         }
+    }
+
+    /// The tree that a request is for, if there is one already.
+    fn key_of(&self, request: &MountRequest) -> Result<Option<Key>> {
+        if let Some(container) = &request.container {
+            let upper = self.containers.find(container)?.document().upper;
+            return Ok(Some(Key::Upper(upper)));
+        }
+        if request.read_only {
+            let found = self.find_image(&request.image)?;
+            return Ok(Some(Key::Image(found.image.id)));
+        }
+        let kept = request
+            .name
+            .as_deref()
+            .and_then(|name| self.mounts.kept(name));
+        Ok(kept.map(|kept| Key::Upper(kept.upper)))
     }
 
     /// A container's root, running or not: the filesystem that its processes see, not a second one over the same layer.

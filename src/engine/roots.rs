@@ -5,16 +5,21 @@ use std::os::fd::OwnedFd;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use nacre_fs::mount::{Profile, ServeOptions, Served};
+use nacre_fs::mount::{MountError, Profile, ServeOptions, Served};
 use nacre_fs::vfs::Vfs;
 use nacre_store::{Image, ImageId, Store, UpperId};
 use parking_lot::Mutex;
 
 use super::error::{Error, Result};
+use super::marks::{Mark, Marks};
 
 /// How long the kernel may take to let go of a tree whose last mount is gone: it is done in microseconds, unless a
 /// process is just leaving it.
 pub(crate) const LET_GO: Duration = Duration::from_secs(10);
+
+/// How long one who wants a tree that was let go of waits until its last user has left: what is on its way out is gone in
+/// milliseconds, and a process that stays would stay for longer than anybody waits.
+const LAST_USER: Duration = Duration::from_secs(1);
 
 /// How long the threads of an ended connection, or somebody who looks, may take to drop a tree.
 const CLOSE: Duration = Duration::from_secs(2);
@@ -24,6 +29,8 @@ const CLOSE_PAUSE: Duration = Duration::from_millis(2);
 pub(crate) struct Root {
     vfs: Arc<Vfs>,
     served: Served,
+    /// None if it could not be written; the mount is worth more than the clearing up after us.
+    _mark: Option<Mark>,
 }
 
 /// Which tree.
@@ -35,9 +42,12 @@ pub(crate) enum Key {
     Image(ImageId),
 }
 
-/// All of them. The lock is held while one is brought up, so that nobody brings it up twice.
-#[derive(Default)]
-pub(crate) struct Roots(Mutex<State>);
+/// All of them.
+pub(crate) struct Roots {
+    /// Held while one is brought up, so that nobody brings it up twice; never while the end of one is waited for.
+    state: Mutex<State>,
+    marks: Marks,
+}
 
 #[derive(Default)]
 struct State {
@@ -92,7 +102,26 @@ impl Root {
     }
 }
 
+/// Waits for the end of a tree that has been let go of.
+fn end(root: &Root, patience: Duration) -> Result<()> {
+    match root.served.shutdown(patience) {
+        Err(MountError::InUse { source_name }) => Err(Error::conflict(format!(
+            "{source_name} was unmounted, but a process still uses it (its working directory or an open file is there): \
+             it is free again when that process has left"
+        ))),
+        ended => Ok(ended?),
+    }
+}
+
 impl Roots {
+    /// None yet.
+    pub(crate) fn new(marks: Marks) -> Roots {
+        Roots {
+            state: Mutex::default(),
+            marks,
+        }
+    }
+
     /// The tree of a writable layer. `name` is what the kernel shows as its source, if it is not served yet.
     pub(crate) fn writable(&self, store: &Store, upper: UpperId, name: &str) -> Result<Arc<Root>> {
         self.get(Key::Upper(upper), name, Profile::Writable, |state| {
@@ -115,13 +144,14 @@ impl Roots {
         profile: Profile,
         open: impl FnOnce(&mut State) -> Result<Arc<Vfs>>,
     ) -> Result<Arc<Root>> {
-        let mut state = self.0.lock();
+        self.wait_for_end(key)?;
+        let mut state = self.state.lock();
         if let Some(root) = state.served.get(&key) {
             if root.served.mount_fd().is_ok() {
                 return Ok(Arc::clone(root));
             }
-            // It was let go of, or died: two connections over one tree would not see each other's changes.
-            root.served.shutdown(LET_GO)?;
+            // Two connections over one tree would not see each other's changes.
+            end(root, Duration::ZERO)?;
             state.served.remove(&key);
         }
         let vfs = open(&mut state)?;
@@ -130,16 +160,40 @@ impl Roots {
             profile,
         };
         let served = Served::start(Arc::clone(&vfs), options)?;
-        let root = Arc::new(Root { vfs, served });
+        let mark = self.marks.put(served.device());
+        if let Err(error) = &mark {
+            tracing::warn!(source = name, %error, "cannot note what is mounted");
+        }
+        let root = Arc::new(Root {
+            vfs,
+            served,
+            _mark: mark.ok(),
+        });
         state.served.insert(key, Arc::clone(&root));
         Ok(root)
+    }
+
+    /// Waits until a tree that was let go of, or died, is served no more, so that it can be served anew. An error: somebody
+    /// still uses it.
+    pub(crate) fn wait_for_end(&self, key: Key) -> Result<()> {
+        let let_go = {
+            let state = self.state.lock();
+            let root = state.served.get(&key);
+            // Only of such a one: a second holder of any other would keep `let_go` from ending it.
+            root.filter(|root| root.served.mount_fd().is_err())
+                .map(Arc::clone)
+        };
+        match let_go {
+            Some(root) => end(&root, LAST_USER),
+            None => Ok(()),
+        }
     }
 
     /// Ends a tree that nobody has a lease of any more, and waits until it is durable. One that a process still uses after
     /// `grace` is served on. The caller has dropped its own lease.
     pub(crate) fn let_go(&self, key: Key, grace: Duration) -> Result<()> {
         let root = {
-            let state = self.0.lock();
+            let state = self.state.lock();
             match state.served.get(&key) {
                 // A container and a mount of its root, or two mounts: the last of them ends it.
                 Some(root) if Arc::strong_count(root) == 1 => Arc::clone(root),
@@ -149,7 +203,7 @@ impl Roots {
         // Not under the lock: others need not wait for the last user of this one.
         root.settle()?;
         root.served.shutdown(grace)?;
-        let served = &mut self.0.lock().served;
+        let served = &mut self.state.lock().served;
         if served.get(&key).is_some_and(|now| Arc::ptr_eq(now, &root)) {
             served.remove(&key);
         }
@@ -158,7 +212,7 @@ impl Roots {
 
     /// Trees that were let go of, and that somebody still uses: a working directory, an open file.
     pub(crate) fn lingering(&self) -> Vec<String> {
-        let served = &mut self.0.lock().served;
+        let served = &mut self.state.lock().served;
         served.retain(|_, root| root.served.alive());
         let let_go = served
             .values()
@@ -170,7 +224,7 @@ impl Roots {
 
     /// A writable layer's tree to look at, served or not.
     pub(crate) fn tree(&self, store: &Store, upper: UpperId, name: &str) -> Result<Arc<Vfs>> {
-        self.0.lock().upper(store, upper, name)
+        self.state.lock().upper(store, upper, name)
     }
 
     /// Waits until nobody serves a writable layer or looks at it, so that it may go; says whether that came.
@@ -178,7 +232,7 @@ impl Roots {
         let start = Instant::now();
         loop {
             let open = self
-                .0
+                .state
                 .lock()
                 .open
                 .get(&upper)
@@ -192,7 +246,7 @@ impl Roots {
 
     /// Ends all that are left, as when the service stops.
     pub(crate) fn end_all(&self) -> Result<()> {
-        let keys: Vec<Key> = self.0.lock().served.keys().copied().collect();
+        let keys: Vec<Key> = self.state.lock().served.keys().copied().collect();
         keys.into_iter()
             .try_for_each(|key| self.let_go(key, LET_GO))
     }

@@ -14,7 +14,7 @@ use super::{Engine, host_files, merge, place, when};
 use crate::runtime::spec::{
     Access, ConsoleSize, ContainerSpec, MountSource, MountSpec, Network, ProcessSpec, Stdin,
 };
-use crate::runtime::{AttachRequest, Exit, Launch, Shim, ShimError, StartErrorKind};
+use crate::runtime::{AttachRequest, Exit, Launch, Shim, ShimError, StartErrorKind, Warm};
 
 /// What a container has while it has a process. Its root is among `Roots`.
 #[derive(Clone)]
@@ -106,6 +106,7 @@ impl Engine {
     fn launch(&self, live: &Live, document: &Container) -> Result<Arc<Shim>> {
         let files = self.container_files(&document.id);
         self.store.room().to_grow()?;
+        let _warm = Warm::up();
         let launched = self.bring_up(live, document, &files);
         if launched.is_err() {
             live.run.lock().take();

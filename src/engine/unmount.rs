@@ -108,6 +108,10 @@ impl Engine {
     /// Removes a name with its changes.
     pub fn remove_kept(&self, name: &str) -> Result<()> {
         self.notice_unmounts();
+        if let Some(kept) = self.mounts.kept(name) {
+            // Before the lock is taken, as in `mount`.
+            self.roots.wait_for_end(Key::Upper(kept.upper))?;
+        }
         let mut state = self.mounts.0.lock();
         if !state.kept.iter().any(|kept| kept.name == name) {
             return Err(Error::NoSuchMount(name.to_owned()));

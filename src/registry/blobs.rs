@@ -31,8 +31,10 @@ pub struct BlobStream<'a> {
     answer: Option<(Url, Answered)>,
     /// The mirrors that gave some of it.
     mirrors: BTreeSet<usize>,
-    /// Asked where the registry has not got it.
+    /// Asked where the registry has not got it, or not the right one.
     elsewhere: Elsewhere,
+    /// What was handed out before the source that is asked now.
+    from_others: u64,
     /// Bytes to drop: of an answer that starts at the beginning again.
     skip: u64,
     failures: u32,
@@ -59,6 +61,7 @@ impl Client {
             answer: None,
             mirrors: BTreeSet::new(),
             elsewhere: Elsewhere::of(blob),
+            from_others: 0,
             skip: 0,
             failures: 0,
             failed_at: 0,
@@ -79,8 +82,9 @@ impl Client {
                 limit,
             });
         }
+        let mut stream = self.blob(reference, blob);
         loop {
-            let mut stream = self.blob(reference, blob);
+            stream.start_at(0);
             let mut content = Vec::new();
             while let Some(chunk) = stream.chunk(&mut |_| ()).await? {
                 content.extend_from_slice(&chunk);
@@ -94,8 +98,7 @@ impl Client {
                 expected: blob.digest,
                 actual,
             };
-            // Each round costs a mirror at least, so this ends.
-            if !stream.distrust(&error) {
+            if !stream.distrust(&error).await? {
                 return Err(error);
             }
         }
@@ -116,11 +119,15 @@ impl Client {
 }
 
 impl<'a> BlobStream<'a> {
-    /// Leaves out what somebody has already.
-    pub fn starting_at(mut self, offset: u64) -> BlobStream<'a> {
+    /// Begins anew, and leaves out what somebody has already.
+    pub fn start_at(&mut self, offset: u64) {
         self.offset = offset;
+        self.from_others = offset;
+        self.answer = None;
+        self.mirrors.clear();
+        self.skip = 0;
+        self.failures = 0;
         self.failed_at = offset;
-        self
     }
 
     /// The next bytes, `None` after the last. Where the connection breaks it pauses, tells `retrying` for how long, and goes on.
@@ -145,8 +152,9 @@ impl<'a> BlobStream<'a> {
                     if !self.elsewhere.next(&self.client).await? {
                         return Err(error);
                     }
-                    tracing::info!(%error, digest = %self.digest, "not where the image is");
+                    tracing::info!(%error, digest = %self.digest, "not where it was asked for");
                     self.failures = 0;
+                    self.from_others = self.offset;
                 }
                 Next::Elsewhere => {}
                 Next::Pause(pause) => {
@@ -254,13 +262,21 @@ impl<'a> BlobStream<'a> {
         }
     }
 
-    /// Asks the mirrors that gave some of the blob nothing more, because it is not what it should be. Says whether there
-    /// are any: then it may fare better elsewhere, from its first byte.
-    pub fn distrust(&self, error: &dyn std::error::Error) -> bool {
+    /// The blob is not what it should be: asks the mirrors that gave some of it nothing more, nor the address that gave all of
+    /// it. Says whether somebody is left who may give something better, from its first byte. Each time there is one less, so
+    /// this ends.
+    pub async fn distrust(&mut self, error: &(dyn std::error::Error + Sync)) -> Result<bool> {
         for mirror in &self.mirrors {
             self.client.distrust(*mirror, error);
         }
-        !self.mirrors.is_empty()
+        if !self.mirrors.is_empty() {
+            return Ok(true);
+        }
+        // Who gave only the rest may not be to blame: he is asked for all of it.
+        if self.elsewhere.is_asked() && self.from_others > 0 {
+            return Ok(true);
+        }
+        self.elsewhere.next(&self.client).await
     }
 
     fn too_short(&self) -> Error {

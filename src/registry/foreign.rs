@@ -38,6 +38,11 @@ impl Elsewhere {
         }
     }
 
+    /// Whether it has come to an address.
+    pub(super) fn is_asked(&self) -> bool {
+        self.now.is_some()
+    }
+
     /// Turns to the next address; false: there is none.
     pub(super) async fn next(&mut self, client: &Client) -> Result<bool> {
         let Some(url) = self.left.next() else {

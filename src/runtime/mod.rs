@@ -10,6 +10,7 @@
 //! user        docker's `--user` by the container's own passwd and group
 //! exec_path   which program a command names, and docker's words when there is none
 //! rootfs      looking into a container's root from outside
+//! warm        joining cgroups without a wait
 //! ```
 //!
 //! ```no_run
@@ -31,8 +32,10 @@ mod shim;
 pub mod spec;
 mod state_dir;
 pub mod user;
+mod warm;
 mod wire;
 
 pub use handle::{Launch, Shim, ShimError};
 pub use shim::run_if_asked as run_shim_if_asked;
+pub(crate) use warm::Warm;
 pub use wire::{AttachRequest, Exit, Phase, StartError, StartErrorKind, State, Whom};

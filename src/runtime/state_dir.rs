@@ -117,7 +117,14 @@ pub(crate) fn write<T: Serialize>(path: &Path, value: &T) -> io::Result<()> {
     file.write_all(&serde_json::to_vec(value)?)
 }
 
-/// Writes a file so that it is whole and there after a power cut, or not there.
+/// Writes a file so that whoever looks finds it whole, or not there.
+pub(crate) fn write_whole<T: Serialize>(path: &Path, value: &T) -> io::Result<()> {
+    let draft = path.with_extension("draft");
+    write(&draft, value)?;
+    fs::rename(&draft, path)
+}
+
+/// The same after a power cut.
 pub(crate) fn write_durably<T: Serialize>(path: &Path, value: &T) -> io::Result<()> {
     let draft = path.with_extension("draft");
     let mut file = create(&draft)?;

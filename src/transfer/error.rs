@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use nacre_store::Digest;
 use nacre_store::archive::ArchiveError;
@@ -68,6 +69,15 @@ pub enum Error {
     /// The archive or layout holds no image, or not all of it.
     #[error("invalid image archive: {0}")]
     NotAnImage(String),
+    /// A file within the archive is damaged, or is not what its name or the image says.
+    #[error("invalid image archive: {file}: {source}")]
+    Within {
+        /// Its path in the archive.
+        file: String,
+        /// What is wrong with it.
+        #[source]
+        source: Arc<nacre_store::Error>,
+    },
     /// A file of a layout cannot be read.
     #[error("cannot read {}: {source}", path.display())]
     File {
@@ -100,6 +110,14 @@ impl Error {
         }
     }
 
+    /// An error that a file of an image archive is to blame for.
+    pub(super) fn within(file: &str, error: impl Into<Arc<nacre_store::Error>>) -> Error {
+        Error::Within {
+            file: file.to_owned(),
+            source: error.into(),
+        }
+    }
+
     /// The status with which docker's API reports this.
     pub fn status(&self) -> u16 {
         match self {
@@ -113,6 +131,7 @@ impl Error {
             Error::Manifest { .. }
             | Error::Config { .. }
             | Error::NotAnImage(_)
+            | Error::Within { .. }
             | Error::Layer { .. }
             | Error::Archive(_) => 400,
             Error::Store(nacre_store::Error::NotFound { .. }) => 404,

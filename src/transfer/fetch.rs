@@ -174,14 +174,12 @@ impl Errand {
     /// Downloads one layer, or the rest of it, and unpacks it while it comes. What turns out not to be the layer is fetched
     /// once more from its first byte, if somebody else may give something better.
     async fn fetch(&self, layer: &Descriptor, diff: DiffId, turn: &mut Turn) -> Result<Unpacked> {
+        let mut stream = self.client.blob(&self.reference, layer);
         loop {
             turn.take_if(|underway| underway.diff != diff);
             let begun = turn.get_or_insert_with(|| self.begin(layer, diff));
             let inherited = begun.offset > 0;
-            let mut stream = self
-                .client
-                .blob(&self.reference, layer)
-                .starting_at(begun.offset);
+            stream.start_at(begun.offset);
             let downloaded = tokio::select! {
                 downloaded = self.download(layer, &mut stream, begun) => downloaded,
                 () = self.failed.cancelled() => Err(Error::Stopping),
@@ -204,7 +202,7 @@ impl Errand {
                 Ok(unpacked) => return Ok(unpacked),
                 Err(error) => error,
             };
-            if !is_of_content(&error) || !(stream.distrust(&error) || inherited) {
+            if !is_of_content(&error) || !(stream.distrust(&error).await? || inherited) {
                 return Err(Error::of_layer(&layer.digest, error));
             }
             tracing::warn!(layer = %layer.digest, %error, "a layer is fetched once more");

@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::io::{self, Read};
+use std::sync::Arc;
 
 use nacre_store::archive::{self, ArchiveError, EntryKind, Limits, Reader};
 use nacre_store::{ArchiveId, DiffId, Digest, Expected, FileName, Store, Unpacked};
@@ -40,7 +41,7 @@ enum Layer {
     /// It was there before, by the digest that its name claims: its content was not looked at.
     Known(Unpacked),
     /// It is none. That matters only if an image names it.
-    Refused(nacre_store::Error),
+    Refused(Arc<nacre_store::Error>),
 }
 
 /// Reads an archive to its end: plain, or compressed as a whole.
@@ -105,14 +106,17 @@ impl Incoming {
     /// The layer that a path holds, which must be the one with this DiffID.
     pub(super) fn layer(&self, store: &Store, path: &str, diff: &DiffId) -> Result<Unpacked> {
         let path = self.follow(path);
-        let mismatch = |actual: Digest| nacre_store::Error::DigestMismatch {
-            what: "layer",
-            expected: diff.0,
-            actual,
+        let mismatch = |actual: Digest| {
+            let error = nacre_store::Error::DigestMismatch {
+                what: "layer",
+                expected: diff.0,
+                actual,
+            };
+            Error::within(path, error)
         };
         match self.layers.get(path) {
             Some(Layer::Unpacked(layer) | Layer::Known(layer)) if layer.diff != *diff => {
-                Err(mismatch(layer.diff.0).into())
+                Err(mismatch(layer.diff.0))
             }
             // Its archive is asked for first: an image is pushed with the archive that it came with.
             Some(Layer::Unpacked(layer) | Layer::Known(layer)) => {
@@ -126,7 +130,7 @@ impl Incoming {
                 };
                 Ok(found.ok_or_else(gone)?)
             }
-            Some(Layer::Refused(error)) => Err(Error::NotAnImage(format!("layer {path}: {error}"))),
+            Some(Layer::Refused(error)) => Err(Error::within(path, Arc::clone(error))),
             None => match store.unpacked_by_diff(diff)? {
                 // An archive may leave out what its reader is known to have.
                 Some(layer) => Ok(layer),
@@ -184,22 +188,25 @@ impl Incoming {
         let mut start = Vec::new();
         if size <= DOCUMENT_BYTES_MAX {
             let mut first = [0; 1];
-            let read = content.read(&mut first).map_err(carried)?;
+            let read = content
+                .read(&mut first)
+                .map_err(|error| carried(path, error))?;
             start.extend_from_slice(first.get(..read).unwrap_or_default());
             // A tar begins with a name, compressed data with its magic: neither is JSON beyond its first byte.
             if matches!(start.as_slice(), [b'{' | b'[']) {
-                content.read_to_end(&mut start).map_err(carried)?;
+                let read = content.read_to_end(&mut start);
+                read.map_err(|error| carried(path, error))?;
                 if serde_json::from_slice::<serde::de::IgnoredAny>(&start).is_ok() {
                     return self.keep(path, start, held);
                 }
             }
         }
         if !may_be_layer(path) {
-            return skip(&mut content);
+            return skip(path, &mut content);
         }
         if let Some(known) = known(store, path)? {
             self.layers.insert(path.to_owned(), Layer::Known(known));
-            return skip(&mut content);
+            return skip(path, &mut content);
         }
         let bar = Bar::new(progress, &shown(path), size, Status::LoadingLayer);
         let expected = Expected {
@@ -212,16 +219,16 @@ impl Incoming {
         }) {
             Ok(unpacked) => Layer::Unpacked(unpacked),
             // The pipe's failure is this archive's; only a layer's own damage may wait for an image that names it.
-            Err(nacre_store::Error::Input { source, .. }) => return Err(carried(source)),
+            Err(nacre_store::Error::Input { source, .. }) => return Err(carried(path, source)),
             Err(
                 error @ (nacre_store::Error::Archive(_)
                 | nacre_store::Error::DigestMismatch { .. }
                 | nacre_store::Error::SizeMismatch { .. }),
-            ) => Layer::Refused(error),
+            ) => Layer::Refused(Arc::new(error)),
             Err(error) => return Err(error.into()),
         };
         self.layers.insert(path.to_owned(), layer);
-        skip(&mut content)
+        skip(path, &mut content)
     }
 
     fn keep(&mut self, path: &str, content: Vec<u8>, held: &mut u64) -> Result<()> {
@@ -234,12 +241,12 @@ impl Incoming {
         if let Some(expected) = claimed(path) {
             let actual = Digest::of(&content);
             if actual != expected {
-                return Err(nacre_store::Error::DigestMismatch {
+                let error = nacre_store::Error::DigestMismatch {
                     what: "blob",
                     expected,
                     actual,
-                }
-                .into());
+                };
+                return Err(Error::within(path, error));
             }
         }
         self.documents.insert(path.to_owned(), content);
@@ -286,9 +293,13 @@ fn shown(path: &str) -> String {
     name.chars().take(12).collect()
 }
 
-fn skip(content: &mut impl Read) -> Result<()> {
+fn skip(path: &str, content: &mut impl Read) -> Result<()> {
     let mut buf = [0; SKIP_BYTES];
-    while content.read(&mut buf).map_err(carried)? > 0 {}
+    while content
+        .read(&mut buf)
+        .map_err(|error| carried(path, error))?
+        > 0
+    {}
     Ok(())
 }
 
@@ -301,10 +312,12 @@ impl<R: Read> Read for Content<'_, R> {
     }
 }
 
-/// Takes the archive's error out of the I/O error that carried it.
-fn carried(error: io::Error) -> Error {
+/// Takes the archive's error out of the I/O error that carried it, while a file of the archive was read.
+fn carried(path: &str, error: io::Error) -> Error {
     match error.downcast::<ArchiveError>() {
-        Ok(error) => Error::Archive(error),
-        Err(error) => Error::NotAnImage(error.to_string()),
+        // It names the file itself.
+        Ok(error @ ArchiveError::Truncated { .. }) => Error::Archive(error),
+        Ok(error) => Error::within(path, nacre_store::Error::Archive(error)),
+        Err(error) => Error::NotAnImage(format!("{path}: {error}")),
     }
 }

@@ -13,7 +13,7 @@ use super::index::{Candidate, Parsed, candidates};
 use super::progress::Progress;
 use super::pull::check_count;
 use crate::reference::Reference;
-use crate::registry::Platform;
+use crate::registry::{Descriptor, Platform};
 
 /// Images of one archive.
 const IMAGES_MAX: usize = 10_000;
@@ -68,6 +68,8 @@ struct Ready<'a> {
     manifest: Option<Rc<Parsed>>,
     named: Option<ManifestId>,
     layers: Vec<Unpacked>,
+    /// The layers' files in the archive.
+    files: Vec<String>,
     names: Vec<Reference>,
 }
 
@@ -159,6 +161,7 @@ fn from_docker<'a>(
             manifest: found.map(|found| found.manifest),
             named,
             layers,
+            files: paths,
             names,
         });
     }
@@ -195,12 +198,11 @@ fn from_layout<'a>(store: &Store, incoming: &'a Incoming, found: Candidate) -> R
     let parsed = ImageConfig::parse(&name, config)?;
     parsed.check_platform(&name, None)?;
     check_count(&name, &parsed.diffs, &image.layers)?;
-    let layers = image.layers.iter().zip(&parsed.diffs);
-    let take = |digest: &Digest, diff: &DiffId| {
-        incoming.layer(store, &format!("blobs/sha256/{}", digest.hex()), diff)
-    };
+    let file = |layer: &Descriptor| format!("blobs/sha256/{}", layer.digest.hex());
+    let files: Vec<String> = image.layers.iter().map(file).collect();
+    let layers = files.iter().zip(&parsed.diffs);
     let layers = layers
-        .map(|(layer, diff)| take(&layer.digest, diff))
+        .map(|(file, diff)| incoming.layer(store, file, diff))
         .collect::<Result<_>>()?;
     let names = found.reference().into_iter().collect();
     Ok(Ready {
@@ -208,6 +210,7 @@ fn from_layout<'a>(store: &Store, incoming: &'a Incoming, found: Candidate) -> R
         manifest: Some(found.manifest),
         named: Some(found.named),
         layers,
+        files,
         names,
     })
 }
@@ -232,6 +235,7 @@ fn publish(store: &Store, ready: Ready<'_>) -> Result<Loaded> {
             });
         }
     }
+    let diffs: Vec<DiffId> = ready.layers.iter().map(|layer| layer.diff).collect();
     let new = NewImage {
         config: ready.config.to_vec(),
         manifest: ready.manifest.map(|found| found.raw.clone()),
@@ -239,7 +243,19 @@ fn publish(store: &Store, ready: Ready<'_>) -> Result<Loaded> {
         refs,
         parent: None,
     };
-    let image = store.publish(new, &|_| ())?;
+    let to_blame = |error: &nacre_store::Error| match error {
+        nacre_store::Error::Refused { layer, .. } => {
+            let at = diffs.iter().position(|diff| Some(diff) == layer.as_ref())?;
+            ready.files.get(at)
+        }
+        _ => None,
+    };
+    let image = store
+        .publish(new, &|_| ())
+        .map_err(|error| match to_blame(&error) {
+            Some(file) => Error::within(file, error),
+            None => error.into(),
+        })?;
     Ok(Loaded {
         image,
         names: ready.names,

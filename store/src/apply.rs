@@ -347,6 +347,7 @@ impl Replay<'_, '_> {
 fn refused(path: &[FileName], why: &'static str) -> Error {
     let path: Vec<_> = path.iter().map(FileName::to_string).collect();
     Error::Refused {
+        layer: None,
         path: format!("/{}", path.join("/")),
         why,
     }

@@ -507,3 +507,6 @@ impl Batch<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,7 +3,7 @@
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use crate::{Digest, archive};
+use crate::{DiffId, Digest, archive};
 
 /// What can go wrong in the store.
 #[derive(Debug, thiserror::Error)]
@@ -41,8 +41,10 @@ pub enum Error {
     #[error(transparent)]
     Archive(#[from] archive::ArchiveError),
     /// An entry of a layer makes no sense on the layers below.
-    #[error("layer entry {path:?} refused: {why}")]
+    #[error("layer entry {path:?}{} refused: {why}", of_layer(.layer.as_ref()))]
     Refused {
+        /// The layer; unknown only to the code that applies one.
+        layer: Option<DiffId>,
         /// The entry.
         path: String,
         /// What is wrong with it.
@@ -131,6 +133,10 @@ pub enum Error {
     },
 }
 
+fn of_layer(layer: Option<&DiffId>) -> String {
+    layer.map_or_else(String::new, |layer| format!(" of {layer}"))
+}
+
 /// The store's result.
 pub type Result<T> = std::result::Result<T, Error>;
 
@@ -144,6 +150,18 @@ impl Error {
                 ErrorKind::StorageFull | ErrorKind::QuotaExceeded
             ),
             _ => false,
+        }
+    }
+
+    /// Says whose entry was refused.
+    pub(crate) fn in_layer(self, diff: &DiffId) -> Error {
+        match self {
+            Error::Refused { path, why, .. } => Error::Refused {
+                layer: Some(*diff),
+                path,
+                why,
+            },
+            error => error,
         }
     }
 

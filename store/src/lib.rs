@@ -33,6 +33,7 @@ mod store;
 #[cfg(test)]
 mod tests;
 mod tree;
+mod unclean;
 mod undo;
 mod unpack;
 mod upper;

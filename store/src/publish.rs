@@ -93,7 +93,8 @@ impl Inner {
                         },
                     ));
                     failpoint::pass(Point::PublishMarked)?;
-                    self.apply(&below, no, &record)?;
+                    self.apply(&below, no, &record)
+                        .map_err(|error| error.in_layer(&layer.diff))?;
                     failpoint::pass(Point::PublishApplied)?;
                     no
                 }

@@ -4,7 +4,6 @@
 //! doomed; deleting what stands under those numbers comes after, here or at the next open.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
-use std::path::PathBuf;
 
 use crate::blobs::{self, Freed, Place, small_key};
 use crate::catalog::{Doomed, LayerHead, RecordHead};
@@ -17,7 +16,7 @@ use crate::store::Inner;
 use crate::tree::version_key;
 use crate::{
     ArchiveId, BlobId, ChainId, Content, DiffId, Digest, Error, ImageId, Ino, LayerNo, ManifestId,
-    Result, Store, codec, upper,
+    Result, Store, codec,
 };
 
 /// Bytes of one batch of deletions.
@@ -287,68 +286,6 @@ impl Inner {
             }
         }
         batch.write(Durability::Logged)
-    }
-
-    /// After an unclean end: deletes blobs that nobody holds and files that no record names.
-    pub(crate) fn sweep_unclean(&self) -> Result<()> {
-        let mut unheld = Vec::new();
-        let mut scan = self.db.scan(Family::Blobs, b"")?;
-        let mut held = None;
-        let mut last: Option<BlobId> = None;
-        // Each place is followed by its count, if there is one.
-        while let Some((key, value)) = scan.next()? {
-            let id = key
-                .get(..32)
-                .and_then(|k| k.try_into().ok())
-                .map(|k| BlobId(Digest::from_bytes(k)));
-            let id = id.ok_or_else(|| Error::corrupt("blob", key.escape_ascii()))?;
-            if key.len() == 32 {
-                unheld.extend(last.take().filter(|last| held != Some(*last)));
-                last = Some(id);
-            } else if value.iter().any(|b| *b != 0) {
-                held = Some(id);
-            }
-        }
-        unheld.extend(last.filter(|last| held != Some(*last)));
-        drop(scan);
-        self.blobs.delete_unheld(unheld)?;
-        for path in self.stray_files()? {
-            remove_file_if_there(&path)?;
-        }
-        self.sweep_upper_dirs()
-    }
-
-    /// A writable layer's directory is made before the layer is known, and a data file before its record and removed after
-    /// it: what no record names is what was left of that.
-    fn sweep_upper_dirs(&self) -> Result<()> {
-        let mut dirs: HashSet<PathBuf> = HashSet::new();
-        for (id, _) in self.db.uppers()? {
-            let dir = self.upper_dir(id);
-            let inodes = self.upper_inodes(id)?;
-            let held = inodes
-                .iter()
-                .filter(|(_, inode)| inode.content.has_data_file());
-            let files: HashSet<PathBuf> =
-                held.map(|(ino, _)| upper::data_path(&dir, *ino)).collect();
-            // After power loss the directory may be gone.
-            let shards = if dir.exists() {
-                list(&dir)?
-            } else {
-                Vec::new()
-            };
-            for shard in shards {
-                for path in list(&shard)?.iter().filter(|path| !files.contains(*path)) {
-                    remove_file_if_there(path)?;
-                }
-            }
-            dirs.insert(dir);
-        }
-        for path in list(&self.root.join("uppers"))? {
-            if !dirs.contains(&path) {
-                std::fs::remove_dir_all(&path).map_err(Error::io("cannot remove", &path))?;
-            }
-        }
-        Ok(())
     }
 
     /// Files of blobs and archives that stand in no record, and half-written ones.

@@ -3,6 +3,7 @@
 //! Locks, in the order in which they are taken: `catalog` (images, names, layers, uppers change), `records` (records come
 //! and go), `chains` (trees come and go), the blobs' pins, and within those what is documented there.
 
+use std::collections::HashSet;
 use std::fs::{DirBuilder, File, Permissions};
 use std::io::Read;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
@@ -60,6 +61,8 @@ pub(crate) struct Inner {
     pub(crate) chains: Pins<ChainId>,
     /// Uppers that are open.
     pub(crate) open_uppers: Pins<UpperId>,
+    /// Uppers whose data files were not looked at since an unclean end. Held while one's are. Rank: after the catalog.
+    pub(crate) unswept: Mutex<HashSet<UpperId>>,
     /// Last field: the lock goes after the database.
     owner: Owner,
 }
@@ -202,6 +205,7 @@ impl Inner {
             records: Pins::default(),
             chains: Pins::default(),
             open_uppers: Pins::default(),
+            unswept: Mutex::default(),
             owner,
         };
         failpoint::pass(Point::OpenReplayed)?;
@@ -249,7 +253,13 @@ fn make_dir(dir: &Path) -> Result<()> {
 impl Drop for Inner {
     fn drop(&mut self) {
         self.room.to_shrink();
-        let end = self.db.flush_all().and_then(|()| self.owner.release());
+        let end = self.db.flush_all().and_then(|()| {
+            // What an unclean end left is still there: the mark stays until somebody has had the time to look.
+            if !self.unswept.get_mut().is_empty() {
+                return Ok(());
+            }
+            self.owner.release()
+        });
         if let Err(error) = end {
             // Nothing is lost: the next open replays the log and sweeps, as after a crash.
             tracing::warn!(%error, store = %self.root.display(), "store did not end cleanly");

@@ -172,6 +172,7 @@ impl Store {
             .upper_base(id)?
             .ok_or_else(|| Error::not_found("upper", id.0))?;
         let base = self.tree(chain.as_ref())?;
+        inner.sweep_data_files(id)?;
         let dir = inner.upper_dir(id);
         // After power loss the directory may be gone; its files were empty then.
         std::fs::create_dir_all(&dir).map_err(Error::io("cannot make", &dir))?;
@@ -207,6 +208,7 @@ impl Store {
         if inner.db.upper_base(id)?.is_none() {
             return Err(Error::not_found("upper", id.0));
         }
+        inner.unswept.lock().remove(&id);
         let mut blobs: HashMap<BlobId, i64> = HashMap::new();
         for (_, inode) in inner.upper_inodes(id)? {
             if let Some(blob) = inode.content.blob() {

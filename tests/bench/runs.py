@@ -6,6 +6,7 @@ from machine import (LIMITS, NACRE, PODMAN, REGISTRY, ROUNDS, STORE, WORK, both_
 from table import row
 
 MANY = 500
+OVERRIDES = 100_000
 
 
 def mounts():
@@ -46,11 +47,33 @@ def execs():
     sh(f"{PODMAN} rm -f -t 0 bench")
 
 
+def killed_service():
+    """Leaves a store as kill -9 does; returns a function that puts it back like that, and one that removes it."""
+    killed = f"{WORK}/killed"
+    kill_service()
+    sh(f"rm -rf {killed} && cp -a {STORE} {killed}")
+
+    def as_killed():
+        shutil.rmtree(STORE)
+        sh(f"cp -a {killed} {STORE}; sync")
+
+    return as_killed, lambda: shutil.rmtree(killed)
+
+
+def started(check):
+    service, seconds = start_service()
+    check()
+    stop_service()
+    service.wait()
+    return seconds
+
+
 def service_starts():
-    """A store with 500 images, each with a layer of its own; left cleanly, and as kill -9 leaves it."""
+    """A store with 500 images, each with a layer of its own; left cleanly, and as kill -9 leaves it. Then one with a large
+    writable layer: every file of it has a data file that may be a leftover."""
     fresh_nacre()
     nacre(f"pull -q {REGISTRY}/debian-min")
-    point, killed = f"{WORK}/rw", f"{WORK}/killed"
+    point = f"{WORK}/rw"
     os.makedirs(point, exist_ok=True)
     nacre(f"mount --name many {REGISTRY}/debian-min {point}")
     for number in range(1, MANY):
@@ -58,21 +81,25 @@ def service_starts():
             file.write(f"{number}\n" * 100)
         nacre(f"commit many many:{number}")
     nacre(f"umount {point}")
-    kill_service()
-    sh(f"rm -rf {killed} && cp -a {STORE} {killed}")
+    as_killed, done = killed_service()
 
-    def measured():
-        service, seconds = start_service()
+    def has_all():
         assert sh(f"{NACRE} image ls -q | wc -l") == str(MANY)
-        stop_service()
-        service.wait()
-        return seconds
 
-    def as_killed():
-        shutil.rmtree(STORE)
-        sh(f"cp -a {killed} {STORE}; sync")
+    row(f"start of the service, {MANY} images, after kill -9", [("nacre", as_killed, lambda: started(has_all))], [(None, 0.5)])
+    row(f"start of the service, {MANY} images, clean", [("nacre", nothing, lambda: started(has_all))], [(None, 0.1)])
+    done()
 
-    row(f"start of the service, {MANY} images, after kill -9", [("nacre", as_killed, measured)], [(None, 0.5)])
-    row(f"start of the service, {MANY} images, clean", [("nacre", nothing, measured)], [(None, 0.1)])
-    shutil.rmtree(killed)
+    fresh_nacre()
+    nacre(f"pull -q {REGISTRY}/debian-min")
+    nacre(f"mount --name many {REGISTRY}/debian-min {point}")
+    for number in range(OVERRIDES):
+        if number % 1000 == 0:
+            os.mkdir(f"{point}/{number}")
+        with open(f"{point}/{number // 1000 * 1000}/{number}", "w") as file:
+            file.write("content")
+    as_killed, done = killed_service()
+    row(f"start of the service, {OVERRIDES:,} files in a writable layer, after kill -9",
+        [("nacre", as_killed, lambda: started(nothing))], [(None, 0.5)])
+    done()
     shutil.rmtree(STORE)

@@ -12,7 +12,7 @@
 //! | CVE-2021-41190 (a manifest that is an index too) | here, and the fuzz target `documents` |
 //! | CVE-2020-15157 (containerd: credentials for a layer's foreign URL) | here |
 //! | CVE-2024-24557 (moby: a build cache that can be poisoned) | nothing is built |
-//! | CVE-2024-45310 (runc: empty files made outside by a race of volumes) | targets are made below a descriptor of the root; no test of the race |
+//! | CVE-2024-45310 (runc: empty files made outside by a race of volumes) | here |
 //! | CVE-2025-52881 (runc: writes to /proc that a mount diverts) | no labels of a security module are written; /proc is one of our own |
 //! | CVE-2026-53488 (containerd: a label that starts a logger), -53492 (devices by annotation), -50195 (a tag that is another's) | labels start nothing, no such devices, a name is set by the pull that asked for it |
 
@@ -408,4 +408,46 @@ fn cve_2021_41190_what_can_be_read_in_two_ways_is_refused() {
         assert!(!asked.contains("/blobs/"), "{what}: went on with {asked}");
         assert_eq!(nacre.ok(&["image", "ls", "-aq"]), "");
     }
+}
+
+/// What makes a mount's target makes it in a directory that others can change meanwhile: a volume that another container has
+/// too. Wherever it ends up, it is in the container's own root.
+#[test]
+fn cve_2024_45310_a_volume_that_changes_meanwhile_leads_nowhere_outside() {
+    let nacre = image("race:1", |_| {});
+    let (shared, other, outside) = (
+        nacre.folder("shared"),
+        nacre.folder("other"),
+        nacre.folder("outside"),
+    );
+    // Two names that change places all the time: a directory, and a link to one of the host's.
+    let (name, link) = (shared.join("a"), shared.join("b"));
+    fs::create_dir(&name).unwrap();
+    symlink(&outside, &link).unwrap();
+    let over = std::sync::atomic::AtomicBool::new(false);
+    let exchange = rustix::fs::RenameFlags::EXCHANGE;
+    let (volume, mut started) = (format!("{}:/v", shared.display()), 0);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let relaxed = std::sync::atomic::Ordering::Relaxed;
+            while !over.load(relaxed) {
+                rustix::fs::renameat_with(rustix::fs::CWD, &name, rustix::fs::CWD, &link, exchange)
+                    .unwrap();
+            }
+        });
+        for round in 0..crate::nacre::rounds(15) {
+            let inner = format!("{}:/v/a/made{round}/here", other.display());
+            let done = run(
+                &nacre,
+                &["-v", &volume, "-v", &inner, "race:1", "busybox", "true"],
+            );
+            started += u32::from(done.code == 0);
+        }
+        over.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+    assert!(started > 0, "no round came as far as the target");
+    let made: Vec<_> = fs::read_dir(&outside).unwrap().collect();
+    assert!(made.is_empty(), "{made:?}");
+    let made: Vec<_> = fs::read_dir(&other).unwrap().collect();
+    assert!(made.is_empty(), "{made:?}");
 }

@@ -3,8 +3,9 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use sha2::{Digest as _, Sha256};
 
@@ -126,12 +127,85 @@ fn an_upper_outlives_its_mount_and_a_killed_service() {
     nacre.ok(&["mount", "--name", "kept", "debian-min", target]);
     trees::assert_same("after a remount", &before, &trees::list(&point));
     nacre.kill_service();
-    // Another test's service may have cleared it away already: whoever starts takes dead mounts with him.
-    drop(Command::new("umount").args(["-l", target]).output());
 
     nacre.ok(&["mount", "--name", "kept", "debian-min", target]);
     trees::assert_same("after a kill", &before, &trees::list(&point));
     assert_eq!(fs::metadata(point.join("usr/moved")).unwrap().ino(), ino);
+    nacre.ok(&["umount", target]);
+    nacre.check();
+}
+
+/// The next service takes the mounts away that its predecessor left dead: of its own store alone.
+#[test]
+fn dead_mounts_are_cleared_by_the_next_service_of_their_own_store() {
+    let (one, other) = (with_image("debian-min"), with_image("debian-min"));
+    for nacre in [&one, &other] {
+        let point = nacre.folder("a");
+        nacre.ok(&[
+            "mount",
+            "--name",
+            "kept",
+            "debian-min",
+            point.to_str().unwrap(),
+        ]);
+        // One that a user has made of it.
+        let copy = nacre.folder("copy");
+        run_tool(
+            "mount",
+            &["--bind", point.to_str().unwrap(), copy.to_str().unwrap()],
+        );
+    }
+    for nacre in [&one, &other] {
+        nacre.kill_service();
+    }
+    one.ok(&["ps"]);
+    assert_eq!(one.mount_points(), Vec::<PathBuf>::new());
+    assert_eq!(other.mount_points().len(), 2);
+    other.ok(&["ps"]);
+    assert_eq!(other.mount_points(), Vec::<PathBuf>::new());
+}
+
+/// A tree that was unmounted lazily lives as long as a process is in it: who wants it again hears of that soon, and who
+/// wants another one does not wait for it.
+#[test]
+fn a_tree_that_a_process_has_not_left_is_refused_and_nobody_else_waits() {
+    let nacre = with_image("debian-min");
+    let (point, beside) = (nacre.folder("a"), nacre.folder("b"));
+    let target = point.to_str().unwrap();
+    nacre.ok(&["mount", "--name", "kept", "debian-min", target]);
+    let mut inside = Command::new("sleep")
+        .arg("1000")
+        .current_dir(&point)
+        .spawn()
+        .unwrap();
+    nacre.ok(&["umount", "-l", target]);
+    for command in [
+        &["mount", "--name", "kept", "debian-min", target][..],
+        &["rm", "kept"],
+    ] {
+        // Once is enough: if it stood in their way, the others would always come after it.
+        let went_first = (0..10).any(|_| {
+            std::thread::scope(|scope| {
+                let refused = scope.spawn(|| {
+                    let begun = Instant::now();
+                    let text = "debian-min was unmounted, but a process still uses it";
+                    nacre.fails(command, 1, text);
+                    assert!(begun.elapsed() < Duration::from_secs(8));
+                    Instant::now()
+                });
+                let beside = beside.to_str().unwrap();
+                std::thread::sleep(Duration::from_millis(200));
+                nacre.ok(&["mount", "--read-only", "debian-min", beside]);
+                nacre.ok(&["umount", beside]);
+                let others = Instant::now();
+                refused.join().unwrap() > others
+            })
+        });
+        assert!(went_first, "others wait for {command:?}");
+    }
+    inside.kill().unwrap();
+    inside.wait().unwrap();
+    nacre.ok(&["mount", "--name", "kept", "debian-min", target]);
     nacre.ok(&["umount", target]);
     nacre.check();
 }

@@ -338,7 +338,7 @@ impl Serve {
                     finished_at_ns: now_ns(),
                     trouble: Some(error.message.clone()),
                 };
-                state_dir::write_durably(&self.dir.exit(), &exit).map_err(|_| error.clone())?;
+                self.write(&exit).map_err(|_| error.clone())?;
                 Err(error)
             }
         }
@@ -440,9 +440,19 @@ impl Serve {
             finished_at_ns,
             trouble,
         };
-        let written = state_dir::write_durably(&self.dir.exit(), &exit);
+        let written = self.write(&exit);
         self.say_goodbye();
         written
+    }
+
+    /// Writes down how it ended. A container's end is asked for after a power cut as well; an exec's never is: its shim and
+    /// its client are gone with the machine.
+    fn write(&self, exit: &Exit) -> io::Result<()> {
+        if self.job.is_container() {
+            state_dir::write_durably(&self.dir.exit(), exit)
+        } else {
+            state_dir::write_whole(&self.dir.exit(), exit)
+        }
     }
 
     /// Takes what the ended process left in its pipes, whether its clients keep up or not: it is not much.

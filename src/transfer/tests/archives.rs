@@ -418,6 +418,77 @@ fn bad_archives_are_refused_and_leave_nothing() {
     }
 }
 
+/// An archive can have hundreds of files: an error says which one it is about.
+#[test]
+fn an_error_about_an_archive_names_the_file() {
+    let sample = Sample::new();
+    let blobs = sample.blobs();
+    let index = ("index.json".to_owned(), sample.index(""));
+    // Each file in turn has another content than its name says.
+    for (at, (path, content)) in blobs.iter().enumerate() {
+        let mut entries = blobs.clone();
+        entries[at].1 = [content.as_slice(), b" "].concat();
+        entries.push(index.clone());
+        let to = TempStore::new();
+        let error = load_bytes(&to, &files(&entries)).unwrap_err();
+        let start = format!("invalid image archive: {path}: ");
+        assert!(error.to_string().starts_with(&start), "{error}");
+        assert_eq!(error.status(), 400);
+        to.assert_empty();
+    }
+
+    // Files in the names of older archives, which promise nothing: damaged, not the image's, and refused on what is below.
+    let twice = tar(&[("b", b"2")]);
+    let mut orphan = Writer::new(Vec::new());
+    let target = EntryKind::HardLink(vec![FileName::new(b"nothing").unwrap()]);
+    orphan
+        .append(&entry("link", target), std::io::empty())
+        .unwrap();
+    let orphan = orphan.finish().unwrap();
+    let table = [
+        (
+            "damaged",
+            sample.packed[..sample.packed.len() - 20].to_vec(),
+            "gzip",
+        ),
+        ("another", twice, "layer digest mismatch: expected sha256:"),
+        ("orphan", orphan.clone(), "layer entry \"/link\" of sha256:"),
+    ];
+    for (what, top, words) in table {
+        let diff = if what == "orphan" {
+            Digest::of(&orphan)
+        } else {
+            Digest::of(&big_tar(9))
+        };
+        let config = format!(
+            r#"{{"os":"linux","rootfs":{{"diff_ids":["{}","{diff}"]}}}}"#,
+            Digest::of(&sample.plain)
+        );
+        let manifest = r#"[{"Config":"c.json","Layers":["one/layer.tar","two/layer.tar"]}]"#;
+        let to = TempStore::new();
+        let archive = files(&[
+            ("one/layer.tar".to_owned(), sample.plain.clone()),
+            ("two/layer.tar".to_owned(), top),
+            ("c.json".to_owned(), config.into_bytes()),
+            ("manifest.json".to_owned(), manifest.into()),
+        ]);
+        let error = load_bytes(&to, &archive).unwrap_err();
+        let start = "invalid image archive: two/layer.tar: ";
+        assert!(error.to_string().starts_with(start), "{what}: {error}");
+        assert!(error.to_string().contains(words), "{what}: {error}");
+        assert_eq!(error.status(), 400);
+        to.assert_empty();
+    }
+
+    // The pipe's own damage, in the middle of a file.
+    let archive = files(&[("two/layer.tar".to_owned(), sample.packed)]);
+    let packed = gzip(&archive);
+    for cut in [&packed[..packed.len() / 2], &archive[..archive.len() / 2]] {
+        let error = load_bytes(&TempStore::new(), cut).unwrap_err();
+        assert!(error.to_string().contains("two/layer.tar"), "{error}");
+    }
+}
+
 fn layout(dir: &Path, sample: &Sample, annotations: &str) {
     std::fs::create_dir_all(dir.join("blobs/sha256")).unwrap();
     for (path, content) in sample.blobs() {

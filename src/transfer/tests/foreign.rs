@@ -122,3 +122,61 @@ async fn addresses_are_asked_for_foreign_layers_only_and_verified() {
     assert!(error.to_string().contains("more than 16 urls"), "{error}");
     to.assert_whole();
 }
+
+/// What an address gives is verified, and where it is not the layer, the next one is asked for all of it. One that gave only
+/// the rest of it is asked for the whole first: the beginning may have been wrong.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_address_that_gives_something_else_is_followed_by_the_next() {
+    let layer = gzip(&big_tar(3));
+    let mut other = layer.clone();
+    other[layer.len() / 2] ^= 1;
+    let hex: &'static str = Box::leak(Digest::of(&layer).hex().into_boxed_str());
+    for breaks_at in [None, Some(layer.len() / 2 + 9)] {
+        let (fake, bad, good) = (
+            Fake::start().await,
+            Fake::start().await,
+            Fake::start().await,
+        );
+        let to = TempStore::new();
+        image(
+            &fake,
+            FOREIGN,
+            &[address(&bad, &layer), address(&good, &layer)],
+        );
+        let digest = bad.blob("cdn", &layer);
+        bad.shared.lock().blobs.insert(digest, other.clone().into());
+        if let Some(after) = breaks_at {
+            bad.fault(Fault::Cut { path: hex, after });
+            bad.fault(Fault::Answer {
+                path: hex,
+                status: 404,
+                header: None,
+                body: "",
+            });
+        }
+        good.blob("cdn", &layer);
+        pull_as(&fake, &to, Credentials::Anonymous).await.unwrap();
+        let ranges: Vec<_> = good.seen(hex).into_iter().map(|seen| seen.range).collect();
+        match breaks_at {
+            None => {
+                assert_eq!(bad.seen(hex).len(), 1);
+                assert_eq!(ranges, [None]);
+            }
+            Some(after) => {
+                assert_eq!(bad.seen(hex).len(), 2);
+                assert_eq!(ranges, [Some(format!("bytes={after}-")), None]);
+            }
+        }
+        to.assert_whole();
+    }
+    // All of them give something else: that is the error, and nothing stays.
+    let (fake, bad, to) = (Fake::start().await, Fake::start().await, TempStore::new());
+    let at = address(&bad, &layer);
+    image(&fake, FOREIGN, &[at.clone(), at]);
+    let digest = bad.blob("cdn", &layer);
+    bad.shared.lock().blobs.insert(digest, other.into());
+    let error = pull_as(&fake, &to, Credentials::Anonymous).await;
+    assert!(error.is_err());
+    assert_eq!(bad.seen(hex).len(), 2);
+    to.assert_empty();
+}

@@ -1,6 +1,8 @@
-//! Measurements on real images, run by hand: `NACRE_LAYOUT=DIR cargo test --release -p nacre-store speed -- --ignored --nocapture`.
+//! Measurements on real images, run by hand: `NACRE_LAYOUT=DIR cargo test --release -p nacre-store speed -- --ignored --nocapture`,
+//! and by tests/bench/choices.py, which reads what it prints. `NACRE_AT_ONCE` is how many layers are unpacked at once.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use crate::{Options, Store};
@@ -15,13 +17,26 @@ fn speed_of_an_import() {
     let layout = Layout::open(Path::new(&std::env::var_os("NACRE_LAYOUT").unwrap()));
     let mut store = TempStore::new();
     let start = Instant::now();
-    let results: Vec<_> = std::thread::scope(|scope| {
-        let (layout, store) = (&layout, &*store);
-        let threads: Vec<_> = (0..layout.layer_count())
-            .map(|i| scope.spawn(move || layout.unpack(store, i).unwrap()))
+    let at_once = std::env::var("NACRE_AT_ONCE").map_or(usize::MAX, |text| text.parse().unwrap());
+    let next = AtomicUsize::new(0);
+    let mut results: Vec<_> = std::thread::scope(|scope| {
+        let (layout, store, next) = (&layout, &*store, &next);
+        let work = move || {
+            let mine = std::iter::repeat_with(|| next.fetch_add(1, Ordering::Relaxed));
+            mine.take_while(|index| *index < layout.layer_count())
+                .map(|index| (index, layout.unpack(store, index).unwrap()))
+                .collect::<Vec<_>>()
+        };
+        let threads: Vec<_> = (0..at_once.min(layout.layer_count()))
+            .map(|_| scope.spawn(work))
             .collect();
-        threads.into_iter().map(|t| t.join().unwrap()).collect()
+        threads
+            .into_iter()
+            .flat_map(|thread| thread.join().unwrap())
+            .collect()
     });
+    results.sort_by_key(|(index, _)| *index);
+    let results = results.into_iter().map(|(_, layer)| layer).collect();
     eprintln!("unpack  {:?}", start.elapsed());
     let start = Instant::now();
     let id = layout.publish(&store, results, "speed:1").unwrap();

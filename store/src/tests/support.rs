@@ -51,6 +51,13 @@ impl TempStore {
         self.store = Some(Store::open(&self.root(), options).unwrap());
     }
 
+    /// Opens it again as after a kill.
+    pub(crate) fn reopen_unclean(&mut self) {
+        self.store = None;
+        std::fs::write(self.root().join("lock"), "1\n").unwrap();
+        self.store = Some(Store::open(&self.root(), Options::default()).unwrap());
+    }
+
     /// Ends it cleanly and opens it again; returns how long each took.
     pub(crate) fn reopen(&mut self) -> (Duration, Duration) {
         let start = Instant::now();

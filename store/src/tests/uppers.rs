@@ -163,3 +163,59 @@ fn data_file_goes_with_the_record_that_has_it() {
     assert_eq!(text, "x");
     assert!(upper.data_file(ino, false).is_err());
 }
+
+/// What an unclean end left beside the data files of records goes when its layer is opened, or in the background, and not
+/// before; who ends before that leaves the mark for the next.
+#[test]
+fn data_files_without_a_record_go_before_their_layer_is_used() {
+    let mut store = TempStore::new();
+    let mut made = Vec::new();
+    for _ in 0..3 {
+        let upper = store.create_upper(None).unwrap();
+        let (held, stray) = (upper.new_ino().unwrap(), upper.new_ino().unwrap());
+        for ino in [held, stray] {
+            upper.data_file(ino, true).unwrap();
+        }
+        upper
+            .write(&[UpperOp::SetInode(held, file(Content::Data))])
+            .unwrap();
+        let odd = upper.data_path(stray).with_file_name("odd");
+        std::fs::write(&odd, "").unwrap();
+        let paths = [held, stray].map(|ino| upper.data_path(ino));
+        made.push((upper.id(), paths, odd));
+    }
+    let gone = |at: usize| {
+        let (_, [held, stray], odd) = &made[at];
+        assert!(held.exists());
+        assert_eq!(stray.exists(), odd.exists());
+        !stray.exists()
+    };
+    store.reopen_unclean();
+    assert!(!gone(0) && !gone(1) && !gone(2));
+    drop(store.open_upper(made[0].0).unwrap());
+    assert!(gone(0) && !gone(1) && !gone(2));
+
+    // It ends before all are done: the next one still knows.
+    store.reopen();
+    drop(store.open_upper(made[1].0).unwrap());
+    assert!(gone(1) && !gone(2));
+    store.sweep_uppers().unwrap();
+    assert!(gone(2));
+    let faults = store.check().unwrap().faults;
+    assert_eq!(faults, Vec::<String>::new());
+    // After a clean end nobody looks.
+    store.reopen();
+    let (id, [_, stray], _) = &made[0];
+    std::fs::write(stray, "").unwrap();
+    drop(store.open_upper(*id).unwrap());
+    store.sweep_uppers().unwrap();
+    assert!(stray.exists());
+
+    // One that is removed first is forgotten.
+    store.reopen_unclean();
+    for (id, ..) in &made {
+        store.remove_upper(*id).unwrap();
+    }
+    store.sweep_uppers().unwrap();
+    assert_eq!(store.inventory(), Vec::<String>::new());
+}
