@@ -4,7 +4,7 @@ use std::fs::File;
 use std::ops::Range;
 use std::sync::Arc;
 
-use nacre_store::{Content, Ino, Inode, Kind};
+use nacre_store::{BlobId, Content, Ino, Inode, Kind};
 
 use super::held::Way;
 use super::{Caller, Passthrough, Rule, Vfs};
@@ -57,11 +57,18 @@ impl Vfs {
         access: Access,
         kill: Kill,
     ) -> Result<()> {
-        if self.inode(ino)?.kind != Kind::File {
+        let inode = self.inode(ino)?;
+        if inode.kind != Kind::File {
             return Err(Errno::INVAL);
         }
         match access {
-            Access::Read => return Ok(()),
+            Access::Read => {
+                // From the disk now: `give` has locks that others wait for.
+                if let Some(blob) = self.to_be_given(ino, &inode) {
+                    self.data.small_blob(blob).ok();
+                }
+                return Ok(());
+            }
             // The times of a file that is only opened must not move, so nothing is made here.
             Access::Write => return self.upper().map(drop),
             Access::Truncate => self.truncate(caller, ino, kill)?,
@@ -130,18 +137,25 @@ impl Vfs {
     /// Only if nobody else has the file open, and while nobody else can open it (the caller holds `writing`): no page of it
     /// can be changed, or waited for, meanwhile.
     fn give(&self, ino: Ino, inode: &Inode) {
-        let Content::Blob(blob) = &inode.content else {
+        let Some(blob) = self.to_be_given(ino, inode) else {
             return;
         };
-        if !(1..=GIVEN_BYTES_MAX).contains(&inode.size) || !self.held.may_give(ino) {
-            return;
-        }
         // What cannot be read now is told to who reads it.
-        if let Ok(Some(bytes)) = self.data.small_blob(*blob)
+        if self.held.may_give(ino)
+            && let Ok(Some(bytes)) = self.data.small_blob(blob)
             && bytes.len() as u64 == inode.size
             && let Some(kernel) = self.kernel.read().as_ref()
         {
             kernel.content_is(ino, &bytes);
+        }
+    }
+
+    fn to_be_given(&self, ino: Ino, inode: &Inode) -> Option<BlobId> {
+        match &inode.content {
+            Content::Blob(blob) if (1..=GIVEN_BYTES_MAX).contains(&inode.size) => {
+                (!self.held.is_given(ino)).then_some(*blob)
+            }
+            _ => None,
         }
     }
 

@@ -120,6 +120,11 @@ impl Held {
         opens.way
     }
 
+    /// Whether the kernel was given the inode's bytes.
+    pub(crate) fn is_given(&self, ino: Ino) -> bool {
+        self.state.lock().given.contains(&ino)
+    }
+
     /// Whether the kernel is to be given the inode's bytes: it is open once only, and has not been given them.
     pub(crate) fn may_give(&self, ino: Ino) -> bool {
         let mut state = self.state.lock();
