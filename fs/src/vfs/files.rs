@@ -63,7 +63,7 @@ impl Vfs {
         }
         match access {
             Access::Read => {
-                // From the disk now: `give` has locks that others wait for.
+                // From the disk now: `give` has locks that others wait for, and what fails is told to who reads.
                 if let Some(blob) = self.to_be_given(ino, &inode) {
                     self.data.small_blob(blob).ok();
                 }

@@ -351,7 +351,10 @@ impl Vfs {
         let by = By {
             known: Some(&|ino| self.overrides.known(ino)),
         };
-        let nameless = upper.write_by(&ops, &by).map_err(|e| of_store(&e))?;
+        let nameless = upper.write_by(&ops, &by).map_err(|e| {
+            self.unnote_undos(&ops);
+            of_store(&e)
+        })?;
         self.held.follow(&ops);
         self.follow_undos(&ops);
         self.overrides.apply(ops);

@@ -71,6 +71,15 @@ impl Vfs {
         Ok(())
     }
 
+    /// Follows a batch that was not written: its undo records are not there, and the next copy needs them.
+    pub(super) fn unnote_undos(&self, ops: &[UpperOp]) {
+        for op in ops {
+            if let UpperOp::SetUndo(ino, _) = op {
+                self.undos.remove(*ino);
+            }
+        }
+    }
+
     /// Follows a batch that was written.
     pub(super) fn follow_undos(&self, ops: &[UpperOp]) {
         for op in ops {
