@@ -14,7 +14,10 @@ demo: setup build
 
 #: make test     install what is missing, and pass all tests (as root, with /dev/fuse)
 test: setup check images judges
-	$(CARGO) test --release --workspace --locked --no-fail-fast
+	$(CARGO) test --release --workspace --locked --no-run
+	timeout --kill-after=60 $(TEST_SECONDS_MAX) $(CARGO) test --release --workspace --locked --no-fail-fast
+# They take ten minutes, and three times that on a slow machine: what takes longer hangs, and the runner's last lines name it.
+TEST_SECONDS_MAX ?= 2700
 
 #: make check    formatter and linter, warnings denied
 check:
