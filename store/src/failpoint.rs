@@ -263,6 +263,14 @@ pub(crate) fn pass(point: Point) -> Result<()> {
     }
 }
 
+/// Passes a sync that may fail; `false` if it is to be left out.
+pub fn sync(point: Point) -> io::Result<bool> {
+    match action(point) {
+        Some(Action::Fail(errno)) => Err(errno.into()),
+        other => Ok(other != Some(Action::Skip)),
+    }
+}
+
 /// Passes a sync; `false` if it is to be left out.
 pub fn is_synced(point: Point) -> bool {
     action(point) != Some(Action::Skip)

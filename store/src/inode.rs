@@ -90,6 +90,25 @@ impl Content {
         }
     }
 
+    /// Follows a cut of the data file to `len` bytes: what it cut off of the base must not show again when the file grows.
+    pub fn cut_base(&mut self, len: u64) {
+        let Self::Chunked {
+            base_len, present, ..
+        } = self
+        else {
+            return;
+        };
+        *base_len = len.min(*base_len);
+        let chunks = base_len.div_ceil(CHUNK_BYTES);
+        let Ok(byte) = usize::try_from(chunks / 8) else {
+            return;
+        };
+        present.truncate(byte.saturating_add(1));
+        if let Some(bits) = present.get_mut(byte) {
+            *bits &= (1_u8 << (chunks % 8)).wrapping_sub(1);
+        }
+    }
+
     /// Whether bytes, length and times are a data file's own.
     pub fn has_data_file(&self) -> bool {
         matches!(self, Self::Data | Self::Chunked { .. })

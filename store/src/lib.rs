@@ -34,7 +34,6 @@ mod store;
 mod tests;
 mod tree;
 mod unclean;
-mod undo;
 mod unpack;
 mod upper;
 
@@ -54,9 +53,8 @@ pub use remove::Removed;
 pub use room::{Room, has_room};
 pub use store::{Options, Store};
 pub use tree::{DirEntry, DirList, Tree};
-pub use undo::Undo;
 pub use unpack::{Expected, Unpacked};
-pub use upper::{By, Override, Upper, UpperOp};
+pub use upper::{Growth, Override, Undo, Upper, UpperOp};
 
 /// Descriptions that the layers above keep here.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

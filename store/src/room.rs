@@ -170,7 +170,7 @@ impl Room {
 
     /// The same for a single name or inode: it may need as much as it frees, so it is refused ([`Error::NoSpace`]) before
     /// nothing is left for larger removals.
-    pub(crate) fn to_unlink(&self) -> Result<()> {
+    pub fn to_unlink(&self) -> Result<()> {
         let free = self.free()?;
         if free < self.floor && free + self.state.lock().held < self.step() * LAST_STEPS {
             return Err(self.no_space(free));

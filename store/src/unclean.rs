@@ -4,14 +4,14 @@
 use std::collections::HashSet;
 use std::path::PathBuf;
 
-use crate::db::Family;
+use crate::db::{Durability, Family};
 use crate::remove::{list, remove_file_if_there};
 use crate::store::Inner;
-use crate::upper::data_path;
-use crate::{BlobId, Digest, Error, Ino, Result, Store, UpperId};
+use crate::upper::{data_path, put_inode};
+use crate::{BlobId, Content, Digest, Error, Ino, Inode, Result, Store, UpperId};
 
 impl Store {
-    /// Deletes the data files that an unclean end left in writable layers without a record. Opening a store leaves them: to
+    /// Deletes the data files that an unclean end left in writable layers without a record, and finishes cuts. Opening a store leaves them: to
     /// look at a hundred thousand files takes longer than a service may take to start. For a thread of its own; a layer that
     /// is opened meanwhile is done first.
     pub fn sweep_uppers(&self) -> Result<()> {
@@ -78,6 +78,7 @@ impl Inner {
         }
         let dir = self.upper_dir(id);
         let inodes = self.upper_inodes(id)?;
+        self.finish_cuts(id, &inodes)?;
         let held: HashSet<Ino> = inodes
             .iter()
             .filter(|(_, inode)| inode.content.has_data_file())
@@ -104,6 +105,33 @@ impl Inner {
             }
         }
         unswept.remove(&id);
+        Ok(())
+    }
+
+    /// A file that is partly the image's is cut before its record says so: a data file that is shorter than what the record
+    /// shows of the image was cut, and the record was not written.
+    fn finish_cuts(&self, id: UpperId, inodes: &[(Ino, Inode)]) -> Result<()> {
+        let dir = self.upper_dir(id);
+        for (ino, inode) in inodes {
+            let Content::Chunked { base_len, .. } = inode.content else {
+                continue;
+            };
+            let path = data_path(&dir, *ino);
+            let len = match std::fs::metadata(&path) {
+                Ok(meta) => meta.len(),
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => 0,
+                Err(error) => return Err(Error::io("cannot look at", &path)(error)),
+            };
+            if len < base_len {
+                let mut cut = inode.clone();
+                cut.content.cut_base(len);
+                // On a full disk too: a layer must be opened to be made smaller.
+                self.room.to_shrink();
+                let mut batch = self.db.batch();
+                put_inode(&mut batch, id, *ino, &cut)?;
+                batch.write(Durability::Logged)?;
+            }
+        }
         Ok(())
     }
 }

@@ -462,3 +462,27 @@ fn one_byte_into_a_sparse_giant_moves_next_to_nothing() {
     );
     nacre.check();
 }
+
+/// The host tells of bytes that its disk did not take once, to whoever syncs first: a timer, or one of several programs.
+#[test]
+fn a_sync_that_failed_fails_for_all_who_have_the_file_open() {
+    let mut nacre = Nacre::new();
+    nacre.ok(&["pull", "-q", &oci_source("debian-min")]);
+    nacre.set("NACRE_FAILPOINT", "sync.data-file=eio");
+    let point = nacre.folder("m");
+    nacre.ok(&["mount", "debian-min", point.to_str().unwrap()]);
+    let path = point.join("root/new");
+    fs::write(&path, "content").unwrap();
+    let (one, other) = (File::open(&path).unwrap(), File::open(&path).unwrap());
+    for file in [&one, &other, &one] {
+        let error = file.sync_all().unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::EIO));
+    }
+    drop((one, other));
+    // The kernel tells of a close when it likes.
+    let began = Instant::now();
+    while let Err(error) = File::open(&path).unwrap().sync_all() {
+        assert!(began.elapsed() < Duration::from_secs(20), "{error}");
+    }
+    nacre.ok(&["umount", point.to_str().unwrap()]);
+}

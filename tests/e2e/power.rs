@@ -6,6 +6,7 @@ use std::io::Write as _;
 use std::os::fd::AsFd as _;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use crate::nacre::{Nacre, oci_source, rounds, run_tool};
 use crate::trees;
@@ -303,6 +304,112 @@ fn without_their_undo_records_files_of_the_image_are_torn() {
     let after = machine.loses_power();
     let point = mount(&after, &["--name", "work"]);
     assert_ne!(torn(&point, &files), [] as [PathBuf; 0]);
+}
+
+const CHUNK: usize = 64 << 10;
+
+/// A file of the image that is copied in part only, and what is in it.
+fn large_file(point: &Path) -> (PathBuf, Vec<u8>) {
+    let paths = trees::list(point).into_keys();
+    let mut large = paths.filter(|path| {
+        let meta = fs::symlink_metadata(point.join(path)).unwrap();
+        meta.is_file() && meta.len() > 1 << 20
+    });
+    let path = large.next().expect("the image has a large file");
+    let content = fs::read(point.join(&path)).unwrap();
+    (path, content)
+}
+
+fn open_to_write(path: &Path) -> File {
+    OpenOptions::new().write(true).open(path).unwrap()
+}
+
+/// Brings the log with all records to disk, and no other file.
+fn sync_the_log(point: &Path) {
+    fs::write(point.join("root/other"), "synced").unwrap();
+    let other = File::open(point.join("root/other")).unwrap();
+    other.sync_all().unwrap();
+}
+
+/// A large file of the image whose first byte was changed and synced; what it holds since.
+fn partly_copied_file(point: &Path) -> (PathBuf, Vec<u8>) {
+    let (path, mut content) = large_file(point);
+    let file = open_to_write(&point.join(&path));
+    content[0] ^= 0xff;
+    file.write_all_at(&content[..1], 0).unwrap();
+    file.sync_all().unwrap();
+    (path, content)
+}
+
+#[test]
+fn a_chunk_that_was_overwritten_whole_and_not_synced_is_whole_after_power_loss() {
+    for round in 0..rounds(1) {
+        let machine = Machine::new();
+        let image = pulled(&machine);
+        let point = mount(&machine.nacre, &["--name", "work", &image]);
+        let (path, before) = partly_copied_file(&point);
+        let mut after = before.clone();
+        after[3 * CHUNK..4 * CHUNK].fill(0x5a);
+        let file = open_to_write(&point.join(&path));
+        file.write_all_at(&after[3 * CHUNK..4 * CHUNK], 3 * CHUNK as u64)
+            .unwrap();
+        sync_the_log(&point);
+        let machine = machine.loses_power();
+        let point = mount(&machine, &["--name", "work"]);
+        let found = fs::read(point.join(&path)).unwrap();
+        assert!(found == before || found == after, "round {round}: torn");
+    }
+}
+
+/// Nobody syncs it, and what syncs others does not make the service forget it.
+#[test]
+fn what_is_written_for_long_is_kept_though_nobody_syncs_it() {
+    let machine = Machine::new();
+    let image = pulled(&machine);
+    let point = mount(&machine.nacre, &["--name", "work", &image]);
+    let mut log = append_to(&point.join("etc/passwd"));
+    let before = fs::read(point.join("etc/passwd")).unwrap();
+    log.write_all(b"more").unwrap();
+    sync_the_log(&point);
+    let began = Instant::now();
+    loop {
+        let after = machine.loses_power();
+        let point = mount(&after, &["--name", "work"]);
+        let found = fs::read(point.join("etc/passwd")).unwrap();
+        if found == [&before[..], b"more"].concat() {
+            return;
+        }
+        assert_eq!(found, before, "torn");
+        assert!(began.elapsed() < Duration::from_secs(60), "never kept");
+        std::thread::sleep(Duration::from_secs(1));
+    }
+}
+
+#[test]
+fn what_was_cut_off_does_not_come_back_after_power_loss() {
+    for round in 0..rounds(1) {
+        let machine = Machine::new();
+        let image = pulled(&machine);
+        let point = mount(&machine.nacre, &["--name", "work", &image]);
+        let (path, before) = partly_copied_file(&point);
+        // Cut to nothing and written anew, as by a shell's `>`: old bytes must not show in the new length.
+        let new = vec![0x77; CHUNK / 2];
+        fs::write(point.join(&path), &new).unwrap();
+        sync_the_log(&point);
+        let machine = machine.loses_power();
+        let point = mount(&machine, &["--name", "work"]);
+        let found = fs::read(point.join(&path)).unwrap();
+        let is_new = found.len() <= new.len() && new.starts_with(&found);
+        assert!(found == before || is_new, "round {round}: {} bytes", found.len());
+        let grown = open_to_write(&point.join(&path));
+        grown.set_len(before.len() as u64).unwrap();
+        let mut expected = found;
+        expected.resize(before.len(), 0);
+        assert!(
+            fs::read(point.join(&path)).unwrap() == expected,
+            "round {round}: the image's bytes show behind a cut"
+        );
+    }
 }
 
 /// The tests above would notice: each with one sync taken out.

@@ -1,6 +1,6 @@
 //! The upper's data files: made, held open within a bound, stretched, punched, made durable.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::fs::File;
 use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
@@ -30,6 +30,18 @@ pub(crate) struct DataFiles {
     ready: Ready,
     /// Directories that data files were made in and that were not synced since.
     changed_dirs: Mutex<BTreeSet<PathBuf>>,
+    /// Files whose bytes the disk did not take. The host says so once, to whoever syncs first, and takes the bytes for clean
+    /// from then on.
+    failed: Mutex<HashMap<Ino, Failure>>,
+}
+
+/// Who has still to be told that a file's bytes did not come to disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Failure {
+    /// All who have it open, and if nobody has, the next.
+    Untold,
+    /// Those who had it open were. Who syncs it now has written it anew; a timer has not.
+    Told,
 }
 
 /// What a data file says of itself.
@@ -50,6 +62,7 @@ impl DataFiles {
             open: Mutex::new(Recent::new(OPEN_MAX)),
             ready: Ready::default(),
             changed_dirs: Mutex::new(BTreeSet::new()),
+            failed: Mutex::default(),
         }
     }
 
@@ -113,6 +126,23 @@ impl DataFiles {
     /// Lets go of a file that is removed.
     pub(crate) fn forget(&self, ino: Ino) {
         self.open.lock().remove(&ino);
+        self.failed.lock().remove(&ino);
+    }
+
+    /// Removes a data file that no record names.
+    pub(crate) fn remove(&self, ino: Ino) {
+        self.forget(ino);
+        if let Err(error) = self.upper.remove_data_files(&[ino]) {
+            // It is swept with others of its kind after an unclean end.
+            tracing::warn!(inode = ino.0, %error, "cannot remove a data file that nothing names");
+        }
+    }
+
+    /// Nobody has the file open any more.
+    pub(crate) fn closed(&self, ino: Ino) {
+        if let Some(failure) = self.failed.lock().get_mut(&ino) {
+            *failure = Failure::Told;
+        }
     }
 
     /// Size, blocks and times.
@@ -169,9 +199,21 @@ impl DataFiles {
         rustix::fs::futimens(self.get(ino)?, &times)
     }
 
-    /// Makes a file's content durable.
+    /// Makes a file's content durable, for a program that asks for it.
     pub(crate) fn sync(&self, ino: Ino) -> Result<()> {
-        if !failpoint::is_synced(Point::SyncDataFile) {
+        if self.failed.lock().get(&ino) == Some(&Failure::Untold) {
+            return Err(Errno::IO);
+        }
+        let done = self.sync_now(ino);
+        match done {
+            Ok(()) => self.failed.lock().remove(&ino),
+            Err(_) => self.failed.lock().insert(ino, Failure::Untold),
+        };
+        done
+    }
+
+    fn sync_now(&self, ino: Ino) -> Result<()> {
+        if !failpoint::sync(Point::SyncDataFile).map_err(|e| of_host(&e))? {
             return Ok(());
         }
         self.get(ino)?.sync_data().map_err(|e| of_host(&e))
@@ -218,19 +260,36 @@ impl DataFiles {
         Ok(())
     }
 
-    /// Makes the content of several files durable; of one that was removed meanwhile there is nothing to lose.
-    pub(crate) fn sync_all(&self, inos: impl ExactSizeIterator<Item = Ino>) -> Result<()> {
+    /// Makes the content of several files durable, whoever wrote it; returns those of which it is not known. Of one that was
+    /// removed meanwhile there is nothing to lose.
+    pub(crate) fn sync_all(&self, inos: &[Ino]) -> BTreeSet<Ino> {
+        let failed_before: BTreeSet<Ino> = {
+            let failed = self.failed.lock();
+            let inos = inos.iter().copied();
+            inos.filter(|ino| failed.contains_key(ino)).collect()
+        };
         if inos.len() > ONE_BY_ONE_MAX {
-            if failpoint::is_synced(Point::SyncDataFile) {
-                let dir = File::open(self.upper.data_dir()).map_err(|e| of_host(&e))?;
-                rustix::fs::syncfs(dir)?;
+            match self.sync_filesystem() {
+                Ok(()) => return failed_before,
+                // One of the files, or another one of the host's: each is asked for itself.
+                Err(errno) => tracing::warn!(%errno, "the host cannot sync its filesystem"),
             }
-            return Ok(());
         }
+        let mut failed = failed_before;
         for ino in inos {
-            if self.upper.data_path(ino).exists() {
-                self.sync(ino)?;
+            let is_there = !failed.contains(ino) && self.upper.data_path(*ino).exists();
+            if is_there && let Err(errno) = self.sync(*ino) {
+                tracing::error!(inode = ino.0, %errno, "what was written to a file did not come to disk");
+                failed.insert(*ino);
             }
+        }
+        failed
+    }
+
+    fn sync_filesystem(&self) -> Result<()> {
+        if failpoint::sync(Point::SyncDataFile).map_err(|e| of_host(&e))? {
+            let dir = File::open(self.upper.data_dir()).map_err(|e| of_host(&e))?;
+            rustix::fs::syncfs(dir)?;
         }
         Ok(())
     }

@@ -63,6 +63,27 @@ impl Data {
         }
     }
 
+    /// Bytes of `range` that the data file has, about: those of more than [`RUNS_COUNTED_MAX`] runs are not counted, nor what was
+    /// only reserved.
+    pub(crate) fn stored(&self, ino: Ino, inode: &Inode, range: &Range<u64>) -> Result<u64> {
+        if !inode.content.has_data_file() {
+            return Ok(0);
+        }
+        let end = range.end.min(self.size(ino, inode)?);
+        let file = self.files()?.get(ino)?;
+        let (mut at, mut stored) = (range.start, 0_u64);
+        for _ in 0..RUNS_COUNTED_MAX {
+            let start = match rustix::fs::seek(&*file, SeekFrom::Data(at)) {
+                Ok(start) if start < end => start,
+                Ok(_) | Err(Errno::NXIO) => break,
+                Err(errno) => return Err(errno),
+            };
+            at = rustix::fs::seek(&*file, SeekFrom::Hole(start))?.min(end);
+            stored = stored.saturating_add(at.saturating_sub(start));
+        }
+        Ok(stored)
+    }
+
     /// The runs of a file that is worth storing as sparse; `None` when it is not.
     pub(crate) fn runs(&self, ino: Ino, inode: &Inode) -> Result<Option<Vec<Range<u64>>>> {
         let size = self.size(ino, inode)?;
@@ -90,6 +111,9 @@ impl Data {
 
 /// Holes that are worth a sparse entry, which not every reader of tar understands.
 const HOLES_MIN: u64 = 1 << 20;
+
+/// Runs that are looked at before a reservation: two system calls each.
+const RUNS_COUNTED_MAX: usize = 1 << 10;
 
 /// Runs of a sparse entry; a file of more is stored whole.
 const RUNS_MAX: usize = 1 << 16;

@@ -12,11 +12,17 @@ use crate::union::content::DataStep;
 use crate::union::setattr::SetTime;
 
 impl Data {
-    /// Does the steps, in order. `was` is the record that they start from; `None` for a new file.
-    ///
-    /// Returns whether the data file now stands for bytes that were elsewhere, and that are not on disk there: a power
-    /// loss may take what programs wrote and did not sync, never what they did not touch.
-    pub(crate) fn run(&self, ino: Ino, was: Option<&Inode>, steps: &[DataStep]) -> Result<bool> {
+    /// Does the steps, in order. `was` is the record that they start from; `None` for a new file. A data file that was made
+    /// for steps that failed is gone again.
+    pub(crate) fn run(&self, ino: Ino, was: Option<&Inode>, steps: &[DataStep]) -> Result<()> {
+        let done = self.run_all(ino, was, steps);
+        if done.is_err() && steps.contains(&DataStep::Create) {
+            self.files()?.remove(ino);
+        }
+        done
+    }
+
+    fn run_all(&self, ino: Ino, was: Option<&Inode>, steps: &[DataStep]) -> Result<()> {
         let files = self.files()?;
         for step in steps {
             match step {
@@ -36,8 +42,7 @@ impl Data {
                 DataStep::Reserve(range) => files.reserve(ino, range.start, length(range))?,
             }
         }
-        // A new file stands for nothing: if its bytes are lost with the power, it is empty.
-        Ok(!steps.is_empty() && was.is_some_and(|was| was.content.blob().is_some()))
+        Ok(())
     }
 
     /// Copies stored bytes of lower content to the data file.

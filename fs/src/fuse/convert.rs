@@ -67,6 +67,11 @@ pub(super) fn access(flags: u32) -> Access {
     }
 }
 
+/// Whether a write is to be on disk when it is answered. (O_SYNC has the bit of O_DSYNC.)
+pub(super) fn is_synchronous(flags: u32) -> bool {
+    flags.cast_signed() & libc::O_DSYNC != 0
+}
+
 /// What may become of a file without a name.
 pub(super) fn fate(flags: u32) -> Fate {
     if flags.cast_signed() & libc::O_EXCL == 0 {

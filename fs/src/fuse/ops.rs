@@ -217,6 +217,7 @@ impl Shell {
         let (caller, access) = (convert::caller(header, 0), convert::access(flags));
         self.vfs
             .prepare_open(&caller, header.node, access, convert::kill(kill))?;
+        self.sync_for(header.node, flags)?;
         let opened = self.open_mode(header.node, access)?;
         // What the kernel knows of the times may not be right any more. (Truncation made it forget them already.)
         if access == Access::Write && matches!(opened, Opened::Backed(_)) {
@@ -247,9 +248,18 @@ impl Shell {
                     .create_unnamed(&caller, header.node, mode, purpose, fate)
             }
         }?;
+        self.sync_for(attr.ino, create.flags)?;
         let opened = self.open_mode(attr.ino, access)?;
         attr.settled = access == Access::Read || !matches!(opened, Opened::Backed(_));
         Ok((attr, opened))
+    }
+
+    /// With O_SYNC or O_DSYNC what leads to the file is made durable now: the kernel makes the bytes so, and may do it by itself.
+    fn sync_for(&self, ino: Ino, flags: u32) -> Result<()> {
+        if convert::is_synchronous(flags) {
+            self.vfs.fsync(ino)?;
+        }
+        Ok(())
     }
 
     /// Counts a file as open, backed by the kernel's own descriptor if the tree says so and the kernel agrees.

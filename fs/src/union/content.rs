@@ -148,12 +148,8 @@ pub(super) fn prepare(content: &mut Content, size: u64, range: &Range<u64>) -> V
 pub(super) fn resize(content: &mut Content, size: u64, new: u64) -> Vec<DataStep> {
     let steps = match content {
         Content::Data => vec![DataStep::SetLen(new)],
-        Content::Chunked {
-            base_len, present, ..
-        } => {
-            *base_len = new.min(*base_len);
-            let chunks = base_len.div_ceil(CHUNK_BYTES);
-            cut(present, chunks);
+        Content::Chunked { .. } => {
+            content.cut_base(new);
             vec![DataStep::SetLen(new)]
         }
         Content::Blob(_) | Content::Sparse { .. } if new == 0 => {
@@ -222,13 +218,30 @@ fn begin(content: &mut Content, size: u64, new: u64) -> Vec<DataStep> {
 
 /// Returns the runs of stored bytes below `kept`.
 fn runs(content: &Content, kept: u64) -> Vec<Range<u64>> {
-    let all = pieces(content, 0..kept).into_iter();
+    stored(content, 0..kept)
+}
+
+/// Returns the runs of `range` that come from the base.
+fn stored(content: &Content, range: Range<u64>) -> Vec<Range<u64>> {
+    let all = pieces(content, range).into_iter();
     all.filter(|(_, source)| *source == Source::Base)
         .map(|(run, _)| run)
         .collect()
 }
 
-/// Marks the chunks that `range` touches; returns the copying that the partly touched ones need before.
+/// Whether a change of content takes away what the base still shows: from then on the data file's length counts for what the
+/// record says, so that both must be on disk together.
+pub(crate) fn cuts_base(before: &Content, size: u64) -> bool {
+    matches!(before, Content::Chunked { base_len, .. } if size < *base_len)
+}
+
+/// Whether a change of content makes the data file stand for bytes that a blob stood for.
+pub(crate) fn leaves_blob(before: &Content, after: &Content) -> bool {
+    before.blob().is_some() && after.has_data_file() && before != after
+}
+
+/// Marks the chunks that `range` touches; returns the copying that the partly touched ones need before. What is not copied
+/// and not about to be overwritten is made a hole: a write that broke off may have left bytes there that no record named.
 fn mark(base: &Content, base_len: u64, present: &mut Vec<u8>, range: &Range<u64>) -> Vec<DataStep> {
     let mut steps = Vec::new();
     let end = range
@@ -241,11 +254,15 @@ fn mark(base: &Content, base_len: u64, present: &mut Vec<u8>, range: &Range<u64>
         }
         let start = chunk * CHUNK_BYTES;
         let whole = start..base_len.min(start.saturating_add(CHUNK_BYTES));
-        if range.start > whole.start || range.end < whole.end {
-            let stored = pieces(base, whole)
-                .into_iter()
-                .filter(|(_, source)| *source == Source::Base);
-            steps.extend(stored.map(|(run, _)| copy(base, run)));
+        let chunk_end = start.saturating_add(CHUNK_BYTES);
+        let is_overwritten = range.start <= whole.start && range.end >= whole.end;
+        let runs = stored(base, whole.clone());
+        let is_all_stored = runs.first() == Some(&(start..chunk_end));
+        if !(is_all_stored || is_overwritten && range.end >= chunk_end) {
+            steps.push(DataStep::Punch(start..chunk_end));
+        }
+        if !is_overwritten {
+            steps.extend(runs.into_iter().map(|run| copy(base, run)));
         }
         set_present(present, chunk);
     }
@@ -293,16 +310,5 @@ fn set_present(present: &mut Vec<u8>, chunk: u64) {
     }
     if let Some(bits) = present.get_mut(byte) {
         *bits |= mask;
-    }
-}
-
-/// Forgets the bits from `chunks` on.
-fn cut(present: &mut Vec<u8>, chunks: u64) {
-    let Some((byte, mask)) = bit(chunks) else {
-        return;
-    };
-    present.truncate(byte + 1);
-    if let Some(bits) = present.get_mut(byte) {
-        *bits &= mask - 1;
     }
 }

@@ -1,11 +1,11 @@
 //! Attributes and extended attributes, and what `statfs` says.
 
-use nacre_store::Ino;
+use nacre_store::{Growth, Ino};
 
-use super::{Attr, Caller, Vfs};
+use super::{Attr, Caller, Rule, Vfs, With};
 use crate::errno::{Result, of_rule};
-use crate::union::setattr::{self, Change, Kill, SetTime};
-use crate::union::xattr;
+use crate::union::setattr::{self, Change, Changed, Kill, SetTime};
+use crate::union::{Context, Layers, content, xattr};
 
 /// What `setattr` is to change.
 pub type AttrChange = Change;
@@ -33,21 +33,12 @@ impl Vfs {
         kill: Kill,
     ) -> Result<Attr> {
         self.upper()?;
-        let lock = change.size.is_some().then(|| self.writing(ino)).flatten();
-        if let Some(size) = change.size
-            && size > self.data.size(ino, &*self.inode(ino)?)?
-        {
-            self.room.to_grow()?;
-        }
-        let rule = |layers: &dyn crate::union::Layers, ctx: &crate::union::Context| {
-            setattr::plan(layers, ctx, ino, change, kill)
+        let rule =
+            |layers: &dyn Layers, ctx: &Context| setattr::plan(layers, ctx, ino, change, kill);
+        let changed = match change.size {
+            Some(size) => self.resize(caller, ino, size, &rule)?,
+            None => self.change(caller, rule)?,
         };
-        let mut claims = None;
-        if change.size.is_some() {
-            claims = self.run_steps(ino, &self.foresee(caller, rule)?.answer.steps)?;
-        }
-        let changed = self.change_claiming(claims, caller, rule)?;
-        drop(lock);
         if changed.inode.content.has_data_file() {
             // A data file that was just made has the times that the file had before.
             let resized = change.size.map(|_| SetTime::Now);
@@ -57,6 +48,51 @@ impl Vfs {
             }
         }
         self.attr_of(ino, &changed.inode)
+    }
+
+    /// Gives a file another length: its data file first, then its record.
+    fn resize(
+        &self,
+        caller: &Caller,
+        ino: Ino,
+        size: u64,
+        rule: &Rule<'_, Changed>,
+    ) -> Result<Changed> {
+        let _writing = self.writing(ino);
+        let before = self.inode(ino)?;
+        let is_longer = size > self.data.size(ino, &before)?;
+        let growth = if is_longer {
+            self.room.to_grow()?;
+            Growth::AsItSays
+        } else {
+            // Before anything is cut off: what must be refused is refused while nothing has happened.
+            self.room.to_free()?;
+            Growth::Frees
+        };
+        let plan = self.foresee(caller, rule)?;
+        self.data.run(ino, Some(&*before), &plan.answer.steps)?;
+        let cuts_base = content::cuts_base(&before.content, size);
+        // A record that is on disk before the cut is, or a cut before its record, would mix what was cut with what is written
+        // next. If the disk does not take the cut, the record must follow it all the same.
+        let synced = if cuts_base {
+            self.sync_file(ino, true)
+        } else {
+            Ok(())
+        };
+        let claims = if cuts_base {
+            None
+        } else {
+            self.claims(ino, &before, &plan.ops)?
+        };
+        let with = With { claims, growth };
+        let changed = self.change_with(with, caller, rule).inspect_err(|_| {
+            self.remove_unnamed(ino, &plan.answer.steps);
+        })?;
+        synced?;
+        if cuts_base {
+            self.sync_records()?;
+        }
+        Ok(changed)
     }
 
     /// Sets what a truncation by open takes: like `setattr`, but it tells the kernel, which sees no attributes.

@@ -4,13 +4,13 @@ use std::fs::File;
 use std::ops::Range;
 use std::sync::Arc;
 
-use nacre_store::{BlobId, Content, Ino, Inode, Kind};
+use nacre_store::{BlobId, Content, Ino, Inode, Kind, Upper, UpperOp};
 
 use super::held::Way;
-use super::{Caller, Passthrough, Rule, Vfs};
+use super::{Caller, Passthrough, Rule, Vfs, With};
 use crate::data::{COPY_BYTES, Whence, write_some};
 use crate::errno::{Errno, Result};
-use crate::union::content::DataStep;
+use crate::union::content::{self, DataStep};
 use crate::union::setattr::Kill;
 use crate::union::{Context, Layers, fallocate, write};
 
@@ -73,12 +73,13 @@ impl Vfs {
             Access::Write => return self.upper().map(drop),
             Access::Truncate => self.truncate(caller, ino, kill)?,
         }
-        // An emptied file gets its data file now, so that passthrough can have it.
+        // An emptied file gets its data file now, so that passthrough can have it. On a full disk it does without.
         let inode = self.inode(ino)?;
         if inode.content == Content::None
             && inode.size == 0
             && self.held.has_passthrough()
             && !self.held.is_open(ino)
+            && self.room.to_grow().is_ok()
         {
             let _writing = self.writing(ino);
             self.with_steps(
@@ -96,7 +97,7 @@ impl Vfs {
         // One opening at a time: see `give`.
         let _writing = self.writing(ino);
         let inode = self.inode(ino)?;
-        let backing = if self.may_back(&inode, access) {
+        let backing = if self.may_back(ino, &inode, access) {
             self.backing(ino, &inode)?
         } else {
             None
@@ -161,8 +162,9 @@ impl Vfs {
 
     /// Passthrough is for files that live in the upper alone, and, where nothing can be written, for blobs that are files.
     /// Never for a lower file of a writable tree: a lower blob must not be open for writing anywhere, and a node cannot
-    /// change its backing while it is open. Never for a file with privileges that a write must take away.
-    fn may_back(&self, inode: &Inode, access: Access) -> bool {
+    /// change its backing while it is open. Never for a file with privileges that a write must take away, nor for one that a
+    /// loss of power takes back to what it was: what the kernel syncs by itself (O_SYNC, msync) nobody would know of.
+    fn may_back(&self, ino: Ino, inode: &Inode, access: Access) -> bool {
         if !self.held.has_passthrough() {
             return false;
         }
@@ -170,6 +172,7 @@ impl Vfs {
             return matches!(inode.content, Content::Blob(_)) && access == Access::Read;
         }
         inode.content == Content::Data
+            && !self.undos.has(ino)
             && inode.mode & SETID == 0
             && !inode.xattrs.contains_key(CAPABILITY)
             && (access == Access::Read || self.room.has_plenty())
@@ -192,6 +195,9 @@ impl Vfs {
     /// An open file is closed for good; returns whether it was the inode's last.
     pub fn release(&self, ino: Ino) -> bool {
         let (last, reclaim) = self.held.released(ino);
+        if last && let Ok(files) = self.data.files() {
+            files.closed(ino);
+        }
         if reclaim && let Err(errno) = self.end_if_unheld(&[ino]) {
             tracing::warn!(inode = ino.0, %errno, "cannot reclaim an unlinked file yet");
         }
@@ -262,24 +268,59 @@ impl Vfs {
         bytes: impl FnOnce() -> Result<T>,
     ) -> Result<T> {
         let plan = self.foresee(caller, rule)?;
-        let claims = self.run_steps(ino, &plan.answer)?;
-        let done = bytes()?;
-        if !plan.ops.is_empty() {
-            self.change_claiming(claims, caller, rule)?;
-        }
-        Ok(done)
+        let before = self.inode(ino)?;
+        self.data.run(ino, Some(&*before), &plan.answer)?;
+        let finish = || {
+            let done = bytes()?;
+            if !plan.ops.is_empty() {
+                let claims = self.claims(ino, &before, &plan.ops)?;
+                let with = With {
+                    claims,
+                    ..With::NOTHING
+                };
+                self.change_with(with, caller, rule)?;
+            }
+            Ok(done)
+        };
+        finish().inspect_err(|_| self.remove_unnamed(ino, &plan.answer))
     }
 
-    /// Does a plan's steps; returns the inode if its data file now holds bytes of the image that are not on disk.
-    pub(super) fn run_steps(&self, ino: Ino, steps: &[DataStep]) -> Result<Option<Ino>> {
-        if !self.data.run(ino, Some(&*self.inode(ino)?), steps)? {
-            return Ok(None);
+    /// Removes a data file that was made for a batch that was not written.
+    pub(super) fn remove_unnamed(&self, ino: Ino, steps: &[DataStep]) {
+        let is_unnamed = |upper: &Upper| {
+            let record = upper.inode(ino)?;
+            Ok::<_, nacre_store::Error>(!record.is_some_and(|now| now.content.has_data_file()))
+        };
+        if steps.contains(&DataStep::Create)
+            && let (Ok(upper), Ok(files)) = (self.upper(), self.data.files())
+            && is_unnamed(upper).unwrap_or(false)
+        {
+            files.remove(ino);
         }
-        if !self.can_undo(ino)? {
-            self.data.files()?.sync(ino)?;
-            return Ok(None);
+    }
+
+    /// Returns the inode if its data file now stands for bytes that a blob stood for `before`, and if an undo record can be kept
+    /// of it; else they are on disk now. A loss of power may take what programs wrote and did not sync, never what was
+    /// there before: bytes that are overwritten included.
+    pub(super) fn claims(
+        &self,
+        ino: Ino,
+        before: &Inode,
+        ops: &[UpperOp],
+    ) -> Result<Option<Ino>> {
+        let after = ops.iter().find_map(|op| match op {
+            UpperOp::SetInode(set, inode) if *set == ino => Some(inode),
+            _ => None,
+        });
+        match after {
+            Some(after) if content::leaves_blob(&before.content, &after.content) => {}
+            Some(_) | None => return Ok(None),
         }
-        Ok(Some(ino))
+        if self.can_undo(ino)? {
+            return Ok(Some(ino));
+        }
+        self.data.files()?.sync_with_name(ino)?;
+        Ok(None)
     }
 
     /// Reserves room, makes holes.
@@ -297,8 +338,8 @@ impl Vfs {
         let range = range(offset, len)?;
         self.upper()?;
         if how != fallocate::How::Punch {
-            // What the file has is not taken again.
-            let has = self.attr(ino)?.blocks.saturating_mul(512);
+            // What the file has there is not taken again.
+            let has = self.data.stored(ino, &*self.inode(ino)?, &range)?;
             self.room.to_take(len.saturating_sub(has))?;
         }
         let _writing = self.writing(ino);

@@ -41,7 +41,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use nacre_store::{
-    By, DirList, FileName, Ino, Inode, Kind, Override, Store, Time, Tree, Upper, UpperOp,
+    DirList, FileName, Growth, Ino, Inode, Kind, Override, Store, Time, Tree, Upper, UpperOp,
 };
 use parking_lot::{Mutex, MutexGuard, RwLock};
 
@@ -70,6 +70,22 @@ const TOGETHER: usize = 64;
 
 /// What a rule says.
 type Planned<T> = std::result::Result<Plan<T>, union::Errno>;
+
+/// What comes with a plan's batch.
+#[derive(Debug, Clone, Copy)]
+struct With {
+    /// The file whose record will name bytes of its data file that were, or are said to be, a blob's, and that are not on
+    /// disk.
+    claims: Option<Ino>,
+    growth: Growth,
+}
+
+impl With {
+    const NOTHING: Self = Self {
+        claims: None,
+        growth: Growth::AsItSays,
+    };
+}
 
 /// A rule with its arguments: it can be asked twice, before and after the work on a data file.
 type Rule<'a, T> = dyn Fn(&dyn Layers, &Context) -> Planned<T> + 'a;
@@ -308,13 +324,13 @@ impl Vfs {
         caller: &Caller,
         rule: impl FnOnce(&dyn Layers, &Context) -> Planned<T>,
     ) -> Result<T> {
-        self.change_claiming(None, caller, rule)
+        self.change_with(With::NOTHING, caller, rule)
     }
 
-    /// The same after bytes of the image were copied for the plan: `claims` is the file whose record will name them.
-    fn change_claiming<T>(
+    /// The same after work on a data file.
+    fn change_with<T>(
         &self,
-        claims: Option<Ino>,
+        with: With,
         caller: &Caller,
         rule: impl FnOnce(&dyn Layers, &Context) -> Planned<T>,
     ) -> Result<T> {
@@ -323,21 +339,25 @@ impl Vfs {
         let next = seq.checked_add(1).ok_or(Errno::NOSPC)?;
         let plan = rule(self, &self.context(caller, next)).map_err(of_rule)?;
         if !plan.ops.is_empty() {
-            let nameless = self.write_ops(upper, plan.ops, claims)?;
-            self.remove_data_files(upper, &nameless)?;
+            let nameless = self.write_ops(upper, plan.ops, with)?;
             *seq = next;
+            self.remove_data_files(upper, &nameless);
         }
         Ok(plan.answer)
     }
 
     /// The caller holds `changing`.
     fn write_batch(&self, upper: &Upper, ops: Vec<UpperOp>) -> Result<()> {
-        let nameless = self.write_ops(upper, ops, None)?;
-        self.remove_data_files(upper, &nameless)
+        let nameless = self.write_ops(upper, ops, With::NOTHING)?;
+        self.remove_data_files(upper, &nameless);
+        Ok(())
     }
 
-    fn remove_data_files(&self, upper: &Upper, nameless: &[Ino]) -> Result<()> {
-        upper.remove_data_files(nameless).map_err(|e| of_store(&e))
+    /// The change that took their names is made: what cannot be removed now is swept after an unclean end.
+    fn remove_data_files(&self, upper: &Upper, nameless: &[Ino]) {
+        if let Err(error) = upper.remove_data_files(nameless) {
+            tracing::warn!(%error, "cannot remove a data file that nothing names");
+        }
     }
 
     /// The same but for data files that no record names any more: returns their inodes.
@@ -345,18 +365,17 @@ impl Vfs {
         &self,
         upper: &Upper,
         mut ops: Vec<UpperOp>,
-        claims: Option<Ino>,
+        with: With,
     ) -> Result<Vec<Ino>> {
-        self.add_undos(&mut ops, claims)?;
-        let by = By {
-            known: Some(&|ino| self.overrides.known(ino)),
-        };
-        let nameless = upper.write_by(&ops, &by).map_err(|e| {
-            self.unnote_undos(&ops);
+        self.add_undos(&mut ops, with.claims)?;
+        let known = |ino| self.overrides.known(ino);
+        let written = upper.write_knowing(&ops, &known, with.growth);
+        let nameless = written.map_err(|e| {
+            self.undos.not_written(&ops);
             of_store(&e)
         })?;
         self.held.follow(&ops);
-        self.follow_undos(&ops);
+        self.undos.follow(&ops);
         self.overrides.apply(ops);
         self.dirty.store(true, Ordering::Release);
         Ok(nameless)
@@ -376,12 +395,12 @@ impl Vfs {
             if ops.is_empty() {
                 continue;
             }
-            let nameless = self.write_ops(upper, ops, None)?;
+            let nameless = self.write_ops(upper, ops, With::NOTHING)?;
             drop(changing);
             for ino in gone {
                 self.data.files()?.forget(ino);
             }
-            self.remove_data_files(upper, &nameless)?;
+            self.remove_data_files(upper, &nameless);
         }
         Ok(())
     }

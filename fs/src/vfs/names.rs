@@ -227,11 +227,8 @@ impl Vfs {
         }
         self.data.run(fresh, None, &steps)?;
         let made = self.change(caller, |layers, ctx| rule(layers, ctx, fresh));
-        if made.is_err() {
-            // Another thread took the name meanwhile: nothing names the data file.
-            self.end_orphan(fresh)?;
-        }
-        made
+        // Another thread took the name meanwhile, or the disk is full: nothing names the data file.
+        made.inspect_err(|_| self.remove_unnamed(fresh, &steps))
     }
 
     /// Gives a file another name. Counts as a lookup.

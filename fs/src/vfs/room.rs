@@ -27,6 +27,11 @@ impl Room {
         }
     }
 
+    /// `NOSPC` if not even what gives room back can be noted.
+    pub(crate) fn to_free(&self) -> Result<()> {
+        self.0.room().to_unlink().map_err(|e| of_store(&e))
+    }
+
     /// The same for `bytes` that are taken at once.
     pub(crate) fn to_take(&self, bytes: u64) -> Result<()> {
         match self

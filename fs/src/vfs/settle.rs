@@ -23,11 +23,12 @@ impl Vfs {
     /// nobody synced are the host's to write back, as with any filesystem.
     pub fn sync(&self) -> Result<()> {
         self.data.files()?.sync_names()?;
-        self.sync_copied()?;
-        self.sync_records()
+        let copied = self.sync_copied();
+        self.sync_records()?;
+        copied
     }
 
-    fn sync_records(&self) -> Result<()> {
+    pub(super) fn sync_records(&self) -> Result<()> {
         let upper = self.upper()?;
         self.dirty.store(false, Ordering::Release);
         let done = upper.sync().map_err(|e| of_store(&e));
@@ -37,13 +38,17 @@ impl Vfs {
         done
     }
 
-    /// The same if anything was changed since: `syncfs` never reaches a FUSE server, so a timer calls this.
+    /// The same if anything was changed since: `syncfs` never reaches a FUSE server, so a timer calls this. Files with an undo
+    /// record always count: what is written to them changes no record.
     pub fn sync_if_dirty(&self) -> Result<()> {
-        if self.is_writable() && self.dirty.load(Ordering::Acquire) {
-            self.sync_copied()?;
-            return self.sync_records();
+        if !self.is_writable() {
+            return Ok(());
         }
-        Ok(())
+        let copied = self.sync_copied();
+        if self.dirty.load(Ordering::Acquire) {
+            self.sync_records()?;
+        }
+        copied
     }
 
     /// `fsync` of a file: its bytes, then all that leads to it.

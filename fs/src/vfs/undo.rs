@@ -6,8 +6,8 @@ use std::collections::HashMap;
 use nacre_store::{Ino, Upper, UpperOp};
 use parking_lot::Mutex;
 
-use super::Vfs;
-use crate::errno::{Result, of_store};
+use super::{Vfs, With};
+use crate::errno::{Errno, Result, of_store};
 use crate::union::Layers;
 use crate::union::content;
 
@@ -25,12 +25,18 @@ struct State {
 type Stamp = u64;
 
 impl Undos {
-    /// The file got bytes that may not be on disk; returns whether it had an undo record already.
+    /// The file is about to get bytes that may not be on disk; returns whether it has an undo record already. Before the
+    /// batch is written: a sync in between finds the old stamp, or none.
     fn note(&self, ino: Ino) -> bool {
         let mut state = self.0.lock();
         let stamp = state.next;
         state.next = stamp.wrapping_add(1);
         state.stamps.insert(ino, stamp).is_some()
+    }
+
+    /// Whether the file has an undo record: what is written to it can be taken back.
+    pub(super) fn has(&self, ino: Ino) -> bool {
+        self.stamp(ino).is_some()
     }
 
     fn stamp(&self, ino: Ino) -> Option<Stamp> {
@@ -39,15 +45,26 @@ impl Undos {
 
     fn all(&self) -> Vec<(Ino, Stamp)> {
         let state = self.0.lock();
-        state
-            .stamps
-            .iter()
-            .map(|(ino, stamp)| (*ino, *stamp))
-            .collect()
+        let stamps = state.stamps.iter();
+        stamps.map(|(ino, stamp)| (*ino, *stamp)).collect()
     }
 
-    fn remove(&self, ino: Ino) {
-        self.0.lock().stamps.remove(&ino);
+    /// Follows a batch that was not written: its undo records are not there, and the next copy needs them.
+    pub(super) fn not_written(&self, ops: &[UpperOp]) {
+        for op in ops {
+            if let UpperOp::SetUndo(ino, _) = op {
+                self.0.lock().stamps.remove(ino);
+            }
+        }
+    }
+
+    /// Follows a batch that was written.
+    pub(super) fn follow(&self, ops: &[UpperOp]) {
+        for op in ops {
+            if let UpperOp::DropUndo(ino) = op {
+                self.0.lock().stamps.remove(ino);
+            }
+        }
     }
 }
 
@@ -63,30 +80,11 @@ impl Vfs {
         ops.extend(gone);
         if let Some(ino) = claims {
             let before = self.inode(ino)?;
-            // Noted before the batch is written: a sync in between finds the old stamp, or none.
             if !self.undos.note(ino) {
                 ops.push(UpperOp::SetUndo(ino, Box::new((*before).clone())));
             }
         }
         Ok(())
-    }
-
-    /// Follows a batch that was not written: its undo records are not there, and the next copy needs them.
-    pub(super) fn unnote_undos(&self, ops: &[UpperOp]) {
-        for op in ops {
-            if let UpperOp::SetUndo(ino, _) = op {
-                self.undos.remove(*ino);
-            }
-        }
-    }
-
-    /// Follows a batch that was written.
-    pub(super) fn follow_undos(&self, ops: &[UpperOp]) {
-        for op in ops {
-            if let UpperOp::DropUndo(ino) = op {
-                self.undos.remove(*ino);
-            }
-        }
     }
 
     /// Whether an undo record can be kept of a file: it names no blob but the image's, which is there as long as the upper is.
@@ -96,11 +94,12 @@ impl Vfs {
         Ok(base.is_some_and(|base| base.content.blob() == blob))
     }
 
-    /// Makes a file's bytes durable, with its data file's name if `named`.
+    /// Makes a file's bytes durable, and the name of its data file if `named`. Who has an undo record needs both before it
+    /// goes: a data file that is gone after a loss of power is an empty file.
     pub(super) fn sync_file(&self, ino: Ino, named: bool) -> Result<()> {
         let stamp = self.undos.stamp(ino);
         let files = self.data.files()?;
-        if named {
+        if named || stamp.is_some() {
             files.sync_with_name(ino)?;
         } else {
             files.sync(ino)?;
@@ -111,17 +110,27 @@ impl Vfs {
         }
     }
 
-    /// Makes the bytes of all files with an undo record durable.
+    /// Makes the bytes of all files with an undo record durable. One of which that cannot be done keeps its record, and no
+    /// other from losing it.
     pub(super) fn sync_copied(&self) -> Result<()> {
         let all = self.undos.all();
         if all.is_empty() {
             return Ok(());
         }
-        self.data
-            .files()?
-            .sync_all(all.iter().map(|(ino, _)| *ino))?;
-        all.chunks(super::TOGETHER)
-            .try_for_each(|some| self.drop_undos(some))
+        let files = self.data.files()?;
+        let inos: Vec<Ino> = all.iter().map(|(ino, _)| *ino).collect();
+        let failed = files.sync_all(&inos);
+        files.sync_names()?;
+        let synced = all.into_iter().filter(|(ino, _)| !failed.contains(ino));
+        let synced: Vec<(Ino, Stamp)> = synced.collect();
+        for some in synced.chunks(super::TOGETHER) {
+            self.drop_undos(some)?;
+        }
+        if failed.is_empty() {
+            Ok(())
+        } else {
+            Err(Errno::IO)
+        }
     }
 
     /// The bytes that these files had are on disk. What came since has a younger stamp, and keeps its undo record.
@@ -134,7 +143,7 @@ impl Vfs {
         if ops.is_empty() {
             return Ok(());
         }
-        self.write_ops(upper, ops, None).map(drop)
+        self.write_ops(upper, ops, With::NOTHING).map(drop)
     }
 
     /// Takes back, when an upper is opened, what the power took.
@@ -159,5 +168,63 @@ impl Vfs {
             self.write_batch(upper, ops)?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use nacre_store::{Content, Ino, Inode, Kind, Time, UpperOp};
+
+    use super::Undos;
+
+    const INO: Ino = Ino(7);
+
+    fn record() -> Inode {
+        Inode {
+            kind: Kind::File,
+            mode: 0o644,
+            uid: 0,
+            gid: 0,
+            rdev: 0,
+            size: 0,
+            atime: Time::default(),
+            mtime: Time::default(),
+            ctime: Time::default(),
+            btime: Time::default(),
+            content: Content::None,
+            xattrs: BTreeMap::new(),
+            links: Vec::new(),
+            init: false,
+        }
+    }
+
+    #[test]
+    fn a_file_gets_one_undo_record_until_it_is_dropped() {
+        let undos = Undos::default();
+        assert!(!undos.note(INO), "the first copy needs one");
+        assert!(undos.note(INO), "the next has it");
+        undos.follow(&[UpperOp::DropUndo(INO)]);
+        assert!(!undos.has(INO));
+        assert!(!undos.note(INO));
+    }
+
+    #[test]
+    fn a_batch_that_was_not_written_leaves_the_next_copy_to_ask_for_its_record_again() {
+        let undos = Undos::default();
+        undos.note(INO);
+        undos.not_written(&[UpperOp::SetUndo(INO, Box::new(record()))]);
+        assert!(!undos.note(INO), "no record was written");
+    }
+
+    #[test]
+    fn bytes_that_came_after_a_sync_began_have_a_younger_stamp() {
+        let undos = Undos::default();
+        undos.note(INO);
+        let synced = undos.stamp(INO).unwrap();
+        undos.note(INO);
+        assert_ne!(undos.stamp(INO), Some(synced));
     }
 }

@@ -2,14 +2,11 @@
 
 use std::fs::File;
 use std::path::Path;
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use nacre_fs::vfs::Vfs;
-use nacre_store::{Options, Store};
-use tempfile::TempDir;
 
-use crate::support::{Layer, Mounted, TempStore, can_mount};
+use crate::support::{Layer, Mounted, TempStore, as_killed, can_mount};
 
 fn mounted(layer: Layer) -> Option<(TempStore, Mounted)> {
     can_mount().then(|| {
@@ -26,19 +23,6 @@ fn until(what: &str, holds: impl Fn() -> bool) {
         assert!(began.elapsed() < Duration::from_secs(20), "{what}");
         std::thread::sleep(Duration::from_millis(5));
     }
-}
-
-/// What a kill of the server would leave: the store's files as the host has them now.
-fn as_killed(store: &TempStore) -> (TempDir, Store) {
-    let copy = tempfile::tempdir().unwrap();
-    let done = Command::new("cp")
-        .arg("-a")
-        .arg(store.path().join("store"))
-        .arg(copy.path())
-        .status();
-    assert!(done.unwrap().success());
-    let opened = Store::open(&copy.path().join("store"), Options::default());
-    (copy, opened.unwrap())
 }
 
 #[test]

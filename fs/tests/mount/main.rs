@@ -15,4 +15,5 @@ mod rows;
 mod support;
 mod transport;
 mod unnamed;
+mod unsynced;
 mod writable;

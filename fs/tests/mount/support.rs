@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -57,6 +58,17 @@ impl TempStore {
         }
     }
 
+    /// The same store, opened again by somebody who leaves so many bytes free.
+    pub(crate) fn reopened_with_floor(mut self, floor_bytes: u64) -> Self {
+        self.store = None;
+        let options = Options {
+            floor_bytes: Some(floor_bytes),
+            ..Options::default()
+        };
+        self.store = Some(Store::open(&self.dir.path().join("store"), options).unwrap());
+        self
+    }
+
     pub(crate) fn get(&self) -> &Store {
         self.store.as_ref().unwrap()
     }
@@ -101,6 +113,19 @@ impl TempStore {
     pub(crate) fn upper(&self, chain: ChainId) -> Upper {
         self.get().create_upper(Some(&chain)).unwrap()
     }
+}
+
+/// What a kill of the server would leave: the store's files as the host has them now.
+pub(crate) fn as_killed(store: &TempStore) -> (TempDir, Store) {
+    let copy = tempfile::tempdir().unwrap();
+    let done = Command::new("cp")
+        .arg("-a")
+        .arg(store.path().join("store"))
+        .arg(copy.path())
+        .status();
+    assert!(done.unwrap().success());
+    let opened = Store::open(&copy.path().join("store"), Options::default());
+    (copy, opened.unwrap())
 }
 
 /// A layer in the making.

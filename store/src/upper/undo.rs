@@ -8,16 +8,15 @@
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
+use super::Upper;
+use super::keys::{UNDO, collect, ino_key, key, key_ino};
 use crate::codec;
 use crate::db::{Batch, Family};
-use crate::upper::{collect, key, key_ino};
-use crate::{Ino, Inode, Result, Upper, UpperId};
-
-const UNDO: u8 = 5;
+use crate::{Ino, Inode, Result, UpperId};
 
 /// One run of the host's kernel with one filesystem mounted: as long as it goes on, no write to a file is lost.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Instance([u8; INSTANCE_BYTES]);
+pub(super) struct Instance([u8; INSTANCE_BYTES]);
 
 /// A boot id of 16 bytes, a device number of 8.
 const INSTANCE_BYTES: usize = 24;
@@ -26,7 +25,7 @@ const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
 impl Instance {
     /// The one that `root` is in now; `None` where the kernel does not tell.
-    pub(crate) fn of(root: &Path) -> Option<Self> {
+    pub(super) fn of(root: &Path) -> Option<Self> {
         let text = std::fs::read_to_string(BOOT_ID).ok()?;
         let boot = hex::decode(text.trim().replace('-', "")).ok()?;
         let device = std::fs::metadata(root).ok()?.dev();
@@ -46,12 +45,8 @@ pub struct Undo {
     pub is_void: bool,
 }
 
-fn undo_key(id: UpperId, ino: Ino) -> Vec<u8> {
-    key(id, UNDO, &ino.0.to_be_bytes())
-}
-
 /// Adds an undo record to a batch. Without an instance nobody could tell later whether it holds, so it always will.
-pub(crate) fn put(
+pub(super) fn put(
     out: &mut Batch<'_>,
     id: UpperId,
     instance: Option<Instance>,
@@ -59,18 +54,18 @@ pub(crate) fn put(
 ) -> Result<()> {
     let instance = instance.map_or([0; INSTANCE_BYTES], |instance| instance.0);
     let value = [&instance, codec::encode_inode(before).as_slice()].concat();
-    out.put(Family::Upper, &undo_key(id, ino), &value)
+    out.put(Family::Upper, &ino_key(id, UNDO, ino), &value)
 }
 
 /// Takes one away.
-pub(crate) fn delete(out: &mut Batch<'_>, id: UpperId, ino: Ino) -> Result<()> {
-    out.delete(Family::Upper, &undo_key(id, ino))
+pub(super) fn delete(out: &mut Batch<'_>, id: UpperId, ino: Ino) -> Result<()> {
+    out.delete(Family::Upper, &ino_key(id, UNDO, ino))
 }
 
 impl Upper {
     /// The undo records, by inode number.
     pub fn undos(&self) -> Result<Vec<Undo>> {
-        let now = self.instance();
+        let now = self.0.instance;
         let scan = self
             .inner()
             .db
