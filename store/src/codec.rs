@@ -6,7 +6,8 @@
 use std::collections::BTreeMap;
 
 use crate::{
-    BlobId, Content, Digest, DirEntry, Extent, FileName, Ino, Inode, Kind, LayerNo, Link, Time,
+    BlobId, Content, Digest, DirEntry, Extent, FileName, INLINE_BYTES_MAX, Ino, Inode, Kind,
+    LayerNo, Link, Time,
 };
 
 /// Extended attributes, verbatim.
@@ -364,6 +365,9 @@ fn encode_content(out: &mut Encoder, content: &Content) {
             encode_content(out, base);
             out.uint(*base_len).bytes(present);
         }
+        Content::Inline(bytes) => {
+            out.byte(7).bytes(bytes);
+        }
     }
 }
 
@@ -389,6 +393,13 @@ fn decode_content(input: &mut Decoder<'_>, nest: bool) -> Option<Content> {
                 base_len: input.uint()?,
                 present: input.bytes()?.to_vec(),
             }
+        }
+        7 => {
+            let bytes = input.bytes()?;
+            if bytes.len() as u64 > INLINE_BYTES_MAX {
+                return None;
+            }
+            Content::Inline(bytes.into())
         }
         _ => return None,
     })

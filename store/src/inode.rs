@@ -67,6 +67,8 @@ pub enum Content {
         /// How many of the entries are directories, so that nlink is this plus two.
         subdirs: u32,
     },
+    /// Upper only: the whole content, of up to [`INLINE_BYTES_MAX`] bytes: a small file that was changed.
+    Inline(Box<[u8]>),
     /// Upper only: a data file `uppers/<id>/<ino>` that holds the whole content.
     Data,
     /// Upper only: a data file that holds the chunks marked in `present`; the others come from `base`.
@@ -86,7 +88,7 @@ impl Content {
         match self {
             Self::Blob(blob) | Self::Sparse { blob, .. } => Some(*blob),
             Self::Chunked { base, .. } => base.blob(),
-            Self::None | Self::Symlink(_) | Self::Dir { .. } | Self::Data => None,
+            Self::None | Self::Symlink(_) | Self::Dir { .. } | Self::Inline(_) | Self::Data => None,
         }
     }
 
@@ -114,6 +116,10 @@ impl Content {
         matches!(self, Self::Data | Self::Chunked { .. })
     }
 }
+
+/// The largest content that a record holds itself. It is written anew with every change of the record, and a data file costs
+/// the host ten times as much as writing so many bytes to a log.
+pub const INLINE_BYTES_MAX: u64 = 16 << 10;
 
 /// The unit of partial copy-up: one byte written into a large lower file moves this much at most.
 pub const CHUNK_BYTES: u64 = 64 << 10;

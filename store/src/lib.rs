@@ -45,7 +45,7 @@ pub use ids::{
     UpperId,
 };
 pub use images::{Image, LayerInfo, RawManifest, RefUpdate};
-pub use inode::{CHUNK_BYTES, Content, Extent, Inode, Kind, Link, Time};
+pub use inode::{CHUNK_BYTES, Content, Extent, INLINE_BYTES_MAX, Inode, Kind, Link, Time};
 pub use name::{FileName, InvalidName};
 pub use publish::NewImage;
 pub use reclaim::Reclaimed;

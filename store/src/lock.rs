@@ -14,7 +14,10 @@ use crate::failpoint::{self, Point};
 use crate::{Error, Result};
 
 /// The format that this program reads and writes. Any change of bytes on disk is a new number.
-pub(crate) const FORMAT: u32 = 1;
+pub(crate) const FORMAT: u32 = 2;
+
+/// The oldest format that is read as it is, and is this one from then on: format 2 only has more (small changed files in records).
+const FORMAT_READ: u32 = 1;
 
 /// Longest `lock` or `format` file worth reading.
 const SHORT_FILE_BYTES_MAX: u64 = 64;
@@ -101,29 +104,34 @@ pub(crate) fn check_format(root: &Path) -> Result<()> {
                 .trim()
                 .parse()
                 .map_err(|_| Error::corrupt("format file", path.display()))?;
-            if found == FORMAT {
-                return Ok(());
+            match found {
+                FORMAT => Ok(()),
+                FORMAT_READ => write_format(root),
+                _ => Err(Error::Format {
+                    root: root.to_owned(),
+                    found,
+                    supported: FORMAT,
+                }),
             }
-            Err(Error::Format {
-                root: root.to_owned(),
-                found,
-                supported: FORMAT,
-            })
         }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             if root.join("db").exists() {
                 return Err(Error::corrupt("format file", path.display()));
             }
-            let temp = root.join("format.new");
-            let write = || {
-                let mut file = File::create(&temp)?;
-                writeln!(file, "{FORMAT}")?;
-                file.sync_all()?;
-                std::fs::rename(&temp, &path)?;
-                File::open(root)?.sync_all()
-            };
-            write().map_err(Error::io("cannot write", &path))
+            write_format(root)
         }
         Err(error) => Err(Error::io("cannot open", &path)(error)),
     }
+}
+
+fn write_format(root: &Path) -> Result<()> {
+    let (path, temp) = (root.join("format"), root.join("format.new"));
+    let write = || {
+        let mut file = File::create(&temp)?;
+        writeln!(file, "{FORMAT}")?;
+        file.sync_all()?;
+        std::fs::rename(&temp, &path)?;
+        File::open(root)?.sync_all()
+    };
+    write().map_err(Error::io("cannot write", &path))
 }

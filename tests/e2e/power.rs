@@ -210,11 +210,10 @@ fn append_to(path: &Path) -> File {
     OpenOptions::new().append(true).open(path).unwrap()
 }
 
-/// A file of the image with what it held before it was written.
+/// A file of the image with all that it held, one after another.
 struct Written {
     path: PathBuf,
-    before: Vec<u8>,
-    after: Vec<u8>,
+    held: Vec<Vec<u8>>,
 }
 
 const MORE: &[u8] = b"more";
@@ -230,28 +229,32 @@ fn unsynced_files(point: &Path) -> Vec<Written> {
             Ok(meta) if meta.is_file() && meta.nlink() == 1 => fs::read(point.join(&path)).unwrap(),
             _ => continue,
         };
+        let mut held = vec![before.clone()];
         let mut after = before.clone();
         if (1 << 10..64 << 10).contains(&before.len()) {
-            append_to(&point.join(&path)).write_all(MORE).unwrap();
-            after.extend(MORE);
+            // The first is in the record of a small file, the second makes a data file of it.
+            let mut file = append_to(&point.join(&path));
+            let times = 1 + all.len() % 3;
+            for _ in 0..times {
+                file.write_all(MORE).unwrap();
+                after.extend(MORE);
+                held.push(after.clone());
+            }
         } else if before.len() > 1 << 20 {
             let file = OpenOptions::new().write(true).open(point.join(&path));
             file.unwrap().write_all_at(PATCH, PATCH_AT as u64).unwrap();
             after[PATCH_AT..][..PATCH.len()].copy_from_slice(PATCH);
+            held.push(after);
         } else {
             continue;
         }
-        all.push(Written {
-            path,
-            before,
-            after,
-        });
+        all.push(Written { path, held });
         if all.len() == 60 {
             break;
         }
     }
-    assert!(all.iter().any(|file| file.before.len() > 1 << 20));
-    assert!(all.iter().any(|file| file.before.len() < 1 << 20));
+    assert!(all.iter().any(|file| file.held[0].len() > 1 << 20));
+    assert!(all.iter().any(|file| file.held[0].len() < 1 << 20));
     fs::write(point.join("root/other"), "synced").unwrap();
     File::open(point.join("root/other"))
         .unwrap()
@@ -260,11 +263,11 @@ fn unsynced_files(point: &Path) -> Vec<Written> {
     all
 }
 
-/// The files that are neither what they were nor what they became.
+/// The files that are nothing that they ever were.
 fn torn(point: &Path, files: &[Written]) -> Vec<PathBuf> {
     let is_torn = |file: &&Written| {
         let found = fs::read(point.join(&file.path)).unwrap_or_default();
-        found != file.before && found != file.after
+        !file.held.contains(&found)
     };
     files
         .iter()
@@ -369,17 +372,19 @@ fn what_is_written_for_long_is_kept_though_nobody_syncs_it() {
     let point = mount(&machine.nacre, &["--name", "work", &image]);
     let mut log = append_to(&point.join("etc/passwd"));
     let before = fs::read(point.join("etc/passwd")).unwrap();
-    log.write_all(b"more").unwrap();
+    // Twice: the first is in the record of so small a file.
+    log.write_all(MORE).unwrap();
+    log.write_all(MORE).unwrap();
     sync_the_log(&point);
     let began = Instant::now();
     loop {
         let after = machine.loses_power();
         let point = mount(&after, &["--name", "work"]);
         let found = fs::read(point.join("etc/passwd")).unwrap();
-        if found == [&before[..], b"more"].concat() {
+        if found == [&before[..], MORE, MORE].concat() {
             return;
         }
-        assert_eq!(found, before, "torn");
+        assert_eq!(found, [&before[..], MORE].concat(), "torn");
         assert!(began.elapsed() < Duration::from_secs(60), "never kept");
         std::thread::sleep(Duration::from_secs(1));
     }
@@ -400,7 +405,11 @@ fn what_was_cut_off_does_not_come_back_after_power_loss() {
         let point = mount(&machine, &["--name", "work"]);
         let found = fs::read(point.join(&path)).unwrap();
         let is_new = found.len() <= new.len() && new.starts_with(&found);
-        assert!(found == before || is_new, "round {round}: {} bytes", found.len());
+        assert!(
+            found == before || is_new,
+            "round {round}: {} bytes",
+            found.len()
+        );
         let grown = open_to_write(&point.join(&path));
         grown.set_len(before.len() as u64).unwrap();
         let mut expected = found;

@@ -16,6 +16,7 @@ mod steps;
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
+use std::sync::Arc;
 
 use nacre_store::{Blob, Content, Ino, Inode, Store, Upper};
 use rustix::buffer::spare_capacity;
@@ -53,7 +54,7 @@ impl Data {
     }
 
     /// The file below a blob that is one, for passthrough.
-    pub(crate) fn blob_file(&self, content: &Content) -> Result<Option<std::sync::Arc<File>>> {
+    pub(crate) fn blob_file(&self, content: &Content) -> Result<Option<Arc<File>>> {
         match content {
             Content::Blob(id) => match self.blobs.get(*id)? {
                 Blob::File(file, _) => Ok(Some(file)),
@@ -63,14 +64,15 @@ impl Data {
         }
     }
 
-    /// The bytes of a blob that is small.
-    pub(crate) fn small_blob(
-        &self,
-        id: nacre_store::BlobId,
-    ) -> Result<Option<std::sync::Arc<[u8]>>> {
-        match self.blobs.get(id)? {
-            Blob::Small(bytes) => Ok(Some(bytes)),
-            Blob::File(..) => Ok(None),
+    /// All bytes of a file that the database has; `None` of any other.
+    pub(crate) fn small(&self, content: &Content) -> Result<Option<Arc<[u8]>>> {
+        match content {
+            Content::Blob(id) => match self.blobs.get(*id)? {
+                Blob::Small(bytes) => Ok(Some(bytes)),
+                Blob::File(..) => Ok(None),
+            },
+            Content::Inline(bytes) => Ok(Some(bytes.as_ref().into())),
+            _ => Ok(None),
         }
     }
 
@@ -101,14 +103,11 @@ impl Data {
             Content::Blob(id) => {
                 let len = clamp(offset, len, inode.size);
                 match self.blobs.get(*id)? {
-                    Blob::Small(bytes) => {
-                        let start = usize::try_from(offset).unwrap_or(usize::MAX);
-                        let bytes = bytes.get(start.min(bytes.len())..).unwrap_or_default();
-                        Ok(take(bytes.get(..len).unwrap_or(bytes)))
-                    }
+                    Blob::Small(bytes) => Ok(take(within(&bytes, offset, len))),
                     Blob::File(file, _) => Ok(take(&read_to_end_or(&file, offset, len)?)),
                 }
             }
+            Content::Inline(bytes) => Ok(take(within(bytes, offset, len))),
             content => {
                 let len = clamp(offset, len, self.size(ino, inode)?);
                 let mut buf = vec![0; len];
@@ -163,6 +162,11 @@ impl Data {
                 }
                 Ok(())
             }
+            Content::Inline(bytes) => {
+                let bytes = within(bytes, offset, buf.len());
+                part(buf, 0, bytes.len() as u64).copy_from_slice(bytes);
+                Ok(())
+            }
             Content::None
             | Content::Symlink(_)
             | Content::Dir { .. }
@@ -210,6 +214,13 @@ fn base_of(content: &Content) -> &Content {
 fn clamp(offset: u64, len: usize, size: u64) -> usize {
     let left = size.saturating_sub(offset);
     len.min(usize::try_from(left).unwrap_or(usize::MAX))
+}
+
+/// Up to `len` bytes at `offset`.
+fn within(bytes: &[u8], offset: u64, len: usize) -> &[u8] {
+    let start = usize::try_from(offset).unwrap_or(usize::MAX);
+    let rest = bytes.get(start.min(bytes.len())..).unwrap_or_default();
+    rest.get(..len).unwrap_or(rest)
 }
 
 /// The part of `buf` between two offsets; empty if they are not within it, which `pieces` excludes.

@@ -7,7 +7,7 @@
 
 use std::ops::Range;
 
-use nacre_store::{CHUNK_BYTES, Content, Extent, Inode};
+use nacre_store::{CHUNK_BYTES, Content, Extent, INLINE_BYTES_MAX, Inode};
 
 /// The largest file size that Linux can name.
 pub const FILE_BYTES_MAX: u64 = u64::MAX >> 1;
@@ -29,9 +29,9 @@ pub enum DataStep {
     SetLen(u64),
     /// Copies these bytes from what the file was, to the same offset.
     Copy {
-        /// What it was: `Blob` or `Sparse`.
+        /// What it was: `Blob`, `Inline` or `Sparse`.
         from: Content,
-        /// Which bytes: of a `Blob` within its length, of a `Sparse` within one of its runs.
+        /// Which bytes: of a `Blob` or `Inline` within its length, of a `Sparse` within one of its runs.
         range: Range<u64>,
     },
     /// Makes a hole: the range reads as zeros, the length stays.
@@ -43,7 +43,7 @@ pub enum DataStep {
 /// Where a piece of a file is read from, at the same offset.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Source {
-    /// The blob that the content names (of a chunked file: that its base names). Of a sparse one only the runs.
+    /// The bytes or the blob that the content names (of a chunked file: that its base names). Of a sparse one only the runs.
     Base,
     /// The data file.
     Data,
@@ -55,7 +55,7 @@ pub enum Source {
 pub fn pieces(content: &Content, range: Range<u64>) -> Vec<(Range<u64>, Source)> {
     let mut pieces = Pieces(Vec::new());
     match content {
-        Content::Blob(_) => pieces.push(range, Source::Base),
+        Content::Blob(_) | Content::Inline(_) => pieces.push(range, Source::Base),
         Content::Sparse { extents, .. } => pieces.push_runs(extents, range),
         Content::Data => pieces.push(range, Source::Data),
         Content::Chunked {
@@ -152,11 +152,17 @@ pub(super) fn resize(content: &mut Content, size: u64, new: u64) -> Vec<DataStep
             content.cut_base(new);
             vec![DataStep::SetLen(new)]
         }
-        Content::Blob(_) | Content::Sparse { .. } if new == 0 => {
+        Content::Blob(_) | Content::Inline(_) | Content::Sparse { .. } if new == 0 => {
             *content = Content::None;
             Vec::new()
         }
-        Content::Blob(_) | Content::Sparse { .. } if new != size => begin(content, size, new),
+        Content::Inline(bytes) if new <= INLINE_BYTES_MAX => {
+            *bytes = resized(bytes, new);
+            Vec::new()
+        }
+        Content::Blob(_) | Content::Inline(_) | Content::Sparse { .. } if new != size => {
+            begin(content, size, new)
+        }
         _ => Vec::new(),
     };
     settle(content);
@@ -235,9 +241,23 @@ pub(crate) fn cuts_base(before: &Content, size: u64) -> bool {
     matches!(before, Content::Chunked { base_len, .. } if size < *base_len)
 }
 
-/// Whether a change of content makes the data file stand for bytes that a blob stood for.
-pub(crate) fn leaves_blob(before: &Content, after: &Content) -> bool {
-    before.blob().is_some() && after.has_data_file() && before != after
+/// Whether a change of content makes the data file stand for bytes that a blob or a record stood for.
+pub(crate) fn leaves_store(before: &Content, after: &Content) -> bool {
+    let is_stored = before.blob().is_some() || matches!(before, Content::Inline(_));
+    is_stored && after.has_data_file() && before != after
+}
+
+/// Whether a file of `size` bytes can have `range` written in its record.
+pub(crate) fn fits_record(content: &Content, size: u64, range: &Range<u64>) -> bool {
+    let is_small = matches!(content, Content::Blob(_) | Content::Inline(_));
+    is_small && size.max(range.end) <= INLINE_BYTES_MAX
+}
+
+/// The same bytes, cut or with zeros behind them; of no more than [`INLINE_BYTES_MAX`].
+fn resized(bytes: &[u8], len: u64) -> Box<[u8]> {
+    let mut bytes = bytes.to_vec();
+    bytes.resize(usize::try_from(len).unwrap_or(bytes.len()), 0);
+    bytes.into()
 }
 
 /// Marks the chunks that `range` touches; returns the copying that the partly touched ones need before. What is not copied

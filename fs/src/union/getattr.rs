@@ -37,7 +37,7 @@ pub fn is_removed(ino: Ino, inode: &Inode) -> bool {
 /// Returns `st_blocks` (512 bytes each) of what has no data file; with one, it is the data file's own.
 pub fn blocks(inode: &Inode) -> u64 {
     let pages = match &inode.content {
-        Content::Blob(_) => inode.size.div_ceil(PAGE_BYTES),
+        Content::Blob(_) | Content::Inline(_) => inode.size.div_ceil(PAGE_BYTES),
         Content::Sparse { extents, .. } => extents.iter().fold(0_u64, |sum, run| {
             sum.saturating_add(run.len.div_ceil(PAGE_BYTES))
         }),

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::ops::Range;
 use std::sync::Arc;
 
-use nacre_store::{BlobId, Content, Ino, Inode, Kind, Upper, UpperOp};
+use nacre_store::{Content, Ino, Inode, Kind, Upper, UpperOp};
 
 use super::held::Way;
 use super::{Caller, Passthrough, Rule, Vfs, With};
@@ -64,8 +64,8 @@ impl Vfs {
         match access {
             Access::Read => {
                 // From the disk now: `give` has locks that others wait for, and what fails is told to who reads.
-                if let Some(blob) = self.to_be_given(ino, &inode) {
-                    self.data.small_blob(blob).ok();
+                if self.is_to_be_given(ino, &inode) {
+                    self.data.small(&inode.content).ok();
                 }
                 return Ok(());
             }
@@ -138,12 +138,10 @@ impl Vfs {
     /// Only if nobody else has the file open, and while nobody else can open it (the caller holds `writing`): no page of it
     /// can be changed, or waited for, meanwhile.
     fn give(&self, ino: Ino, inode: &Inode) {
-        let Some(blob) = self.to_be_given(ino, inode) else {
-            return;
-        };
         // What cannot be read now is told to who reads it.
-        if self.held.may_give(ino)
-            && let Ok(Some(bytes)) = self.data.small_blob(blob)
+        if self.is_to_be_given(ino, inode)
+            && self.held.may_give(ino)
+            && let Ok(Some(bytes)) = self.data.small(&inode.content)
             && bytes.len() as u64 == inode.size
             && let Some(kernel) = self.kernel.read().as_ref()
         {
@@ -151,13 +149,10 @@ impl Vfs {
         }
     }
 
-    fn to_be_given(&self, ino: Ino, inode: &Inode) -> Option<BlobId> {
-        match &inode.content {
-            Content::Blob(blob) if (1..=GIVEN_BYTES_MAX).contains(&inode.size) => {
-                (!self.held.is_given(ino)).then_some(*blob)
-            }
-            _ => None,
-        }
+    fn is_to_be_given(&self, ino: Ino, inode: &Inode) -> bool {
+        matches!(inode.content, Content::Blob(_) | Content::Inline(_))
+            && (1..=GIVEN_BYTES_MAX).contains(&inode.size)
+            && !self.held.is_given(ino)
     }
 
     /// Passthrough is for files that live in the upper alone, and, where nothing can be written, for blobs that are files.
@@ -241,13 +236,49 @@ impl Vfs {
         }
         let _writing = self.writing(ino);
         let before = self.inode(ino)?;
-        let done = self.with_steps(caller, ino, &rule, || match put()? {
-            // The batch says that all of it is there.
-            short if short < bytes.len() => Err(Errno::NOSPC),
-            whole => Ok(whole),
-        })?;
+        let done = if self.write_to_record(caller, ino, &before, (offset, bytes), kill)? {
+            bytes.len()
+        } else {
+            self.with_steps(caller, ino, &rule, || match put()? {
+                // The batch says that all of it is there.
+                short if short < bytes.len() => Err(Errno::NOSPC),
+                whole => Ok(whole),
+            })?
+        };
         self.tell_if_killed(ino, &before)?;
         Ok(done)
+    }
+
+    /// Writes into a small file's record, once for each time that the file is open: who writes more often gets a data file,
+    /// which takes every further write without a record. Returns whether it did. The caller holds `writing`.
+    fn write_to_record(
+        &self,
+        caller: &Caller,
+        ino: Ino,
+        before: &Inode,
+        (offset, bytes): (u64, &[u8]),
+        kill: Kill,
+    ) -> Result<bool> {
+        let range = range(offset, bytes.len() as u64)?;
+        if !content::fits_record(&before.content, before.size, &range)
+            || !self.held.may_write_to_record(ino)
+        {
+            return Ok(false);
+        }
+        let Some(was) = self.data.small(&before.content)? else {
+            return Ok(false);
+        };
+        let mut now = was.to_vec();
+        let at = |offset: u64| usize::try_from(offset).map_err(|_| Errno::FBIG);
+        let (start, end) = (at(range.start)?, at(range.end)?);
+        now.resize(now.len().max(end), 0);
+        if let Some(part) = now.get_mut(start..end) {
+            part.copy_from_slice(bytes);
+        }
+        self.change(caller, |layers, ctx| {
+            write::inline(layers, ctx, ino, &now, kill)
+        })?;
+        Ok(true)
     }
 
     /// A write took privileges: the kernel has them in its cache, and looks there when it executes the file.
@@ -299,21 +330,16 @@ impl Vfs {
         }
     }
 
-    /// Returns the inode if its data file now stands for bytes that a blob stood for `before`, and if an undo record can be kept
+    /// Returns the inode if its data file now stands for bytes that the store stood for `before`, and if an undo record can be kept
     /// of it; else they are on disk now. A loss of power may take what programs wrote and did not sync, never what was
     /// there before: bytes that are overwritten included.
-    pub(super) fn claims(
-        &self,
-        ino: Ino,
-        before: &Inode,
-        ops: &[UpperOp],
-    ) -> Result<Option<Ino>> {
+    pub(super) fn claims(&self, ino: Ino, before: &Inode, ops: &[UpperOp]) -> Result<Option<Ino>> {
         let after = ops.iter().find_map(|op| match op {
             UpperOp::SetInode(set, inode) if *set == ino => Some(inode),
             _ => None,
         });
         match after {
-            Some(after) if content::leaves_blob(&before.content, &after.content) => {}
+            Some(after) if content::leaves_store(&before.content, &after.content) => {}
             Some(_) | None => return Ok(None),
         }
         if self.can_undo(ino)? {
@@ -417,6 +443,11 @@ impl Vfs {
             Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::XDEV) => Ok(None),
             Err(errno) => Err(errno),
         }
+    }
+
+    /// Whether anybody has the file open.
+    pub fn is_open(&self, ino: Ino) -> bool {
+        self.held.is_open(ino)
     }
 
     /// Whether the file's bytes are in a data file, so that its size and times are too.

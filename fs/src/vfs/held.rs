@@ -33,6 +33,8 @@ struct Opens {
     way: Way,
     /// One of them is for writing: a mapping of it may have bytes that only the kernel knows.
     written: bool,
+    /// The file's record was given new bytes since the first of them.
+    in_record: bool,
 }
 
 /// What is held. One lock, a leaf of rank 3.
@@ -114,10 +116,18 @@ impl Held {
             count: 0,
             way: first,
             written: false,
+            in_record: false,
         });
         opens.written |= access != Access::Read;
         opens.count = opens.count.saturating_add(1);
         opens.way
+    }
+
+    /// Whether bytes may be written into the record of an open file: the first time.
+    pub(crate) fn may_write_to_record(&self, ino: Ino) -> bool {
+        let mut state = self.state.lock();
+        let opens = state.opens.get_mut(&ino);
+        opens.is_some_and(|opens| !std::mem::replace(&mut opens.in_record, true))
     }
 
     /// Whether the kernel was given the inode's bytes.
@@ -278,6 +288,20 @@ mod tests {
         assert_eq!(held.released(INO), (false, false));
         assert_eq!(held.released(INO), (true, false));
         assert_eq!(held.opened(INO, Way::Backed, Access::Read), Way::Backed);
+    }
+
+    #[test]
+    fn a_record_takes_one_write_for_each_time_that_its_file_is_open() {
+        let held = Held::new(true);
+        assert!(!held.may_write_to_record(INO), "not open");
+        for _ in 0..2 {
+            held.opened(INO, Way::Cached, Access::Write);
+            assert!(held.may_write_to_record(INO));
+            held.opened(INO, Way::Cached, Access::Write);
+            assert!(!held.may_write_to_record(INO));
+            held.released(INO);
+            held.released(INO);
+        }
     }
 
     #[test]

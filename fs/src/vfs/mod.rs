@@ -361,12 +361,7 @@ impl Vfs {
     }
 
     /// The same but for data files that no record names any more: returns their inodes.
-    fn write_ops(
-        &self,
-        upper: &Upper,
-        mut ops: Vec<UpperOp>,
-        with: With,
-    ) -> Result<Vec<Ino>> {
+    fn write_ops(&self, upper: &Upper, mut ops: Vec<UpperOp>, with: With) -> Result<Vec<Ino>> {
         self.add_undos(&mut ops, with.claims)?;
         let known = |ino| self.overrides.known(ino);
         let written = upper.write_knowing(&ops, &known, with.growth);

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use nacre_store::{FileName, Ino, Inode, Override, Upper, UpperOp};
+use nacre_store::{Content, FileName, Ino, Inode, Override, Upper, UpperOp};
 use parking_lot::Mutex;
 
 use super::recent::Recent;
@@ -18,8 +18,18 @@ use crate::errno::{Result, of_store};
 /// Overridden inodes kept in memory (about 300 bytes each), knowing that one is not overridden included.
 const INODES_MAX: usize = 1 << 17;
 
+/// Bytes of a small file in its record that weigh as much as the rest of the record.
+const INLINE_BYTES: usize = 256;
+
 /// Overridden names kept in memory (about 100 bytes each), over all directories.
 const NAMES_MAX: usize = 1 << 20;
+
+fn weight(inode: Option<&Inode>) -> usize {
+    match inode.map(|inode| &inode.content) {
+        Some(Content::Inline(bytes)) => 1 + bytes.len() / INLINE_BYTES,
+        Some(_) | None => 1,
+    }
+}
 
 /// A directory's overrides, by name.
 pub(crate) type Names = Arc<BTreeMap<FileName, Override>>;
@@ -54,7 +64,7 @@ impl Overrides {
         let read = upper.inode(ino).map_err(|e| of_store(&e))?.map(Arc::new);
         let mut inodes = self.inodes.lock();
         if self.applied.load(Ordering::Acquire) == before {
-            inodes.insert(ino, read.clone(), 1);
+            inodes.insert(ino, read.clone(), weight(read.as_deref()));
         }
         Ok(read)
     }
@@ -94,7 +104,9 @@ impl Overrides {
         for op in batch {
             match op {
                 UpperOp::SetInode(ino, inode) => {
-                    self.inodes.lock().insert(ino, Some(Arc::from(inode)), 1);
+                    let weight = weight(Some(&*inode));
+                    let inode: Arc<Inode> = Arc::from(inode);
+                    self.inodes.lock().insert(ino, Some(inode), weight);
                 }
                 UpperOp::DropInode(ino) => self.inodes.lock().insert(ino, None, 1),
                 UpperOp::SetEntry(dir, name, entry) => self.set_entry(dir, name, entry),

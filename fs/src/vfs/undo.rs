@@ -87,11 +87,11 @@ impl Vfs {
         Ok(())
     }
 
-    /// Whether an undo record can be kept of a file: it names no blob but the image's, which is there as long as the upper is.
+    /// Whether an undo record can be kept of a file: it names no blob, or the image's, which is there as long as the upper is.
     pub(super) fn can_undo(&self, ino: Ino) -> Result<bool> {
         let base = self.base_inode(ino).map_err(crate::errno::of_rule)?;
         let blob = self.inode(ino)?.content.blob();
-        Ok(base.is_some_and(|base| base.content.blob() == blob))
+        Ok(blob.is_none() || base.is_some_and(|base| base.content.blob() == blob))
     }
 
     /// Makes a file's bytes durable, and the name of its data file if `named`. Who has an undo record needs both before it

@@ -4,6 +4,7 @@ use std::fs::{File, OpenOptions};
 use std::io::Write as _;
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use nacre_fs::vfs::{Access, Mode, Vfs};
 use nacre_store::{Content, Ino};
@@ -34,8 +35,20 @@ fn append(path: &Path, bytes: &[u8]) {
     file.write_all(bytes).unwrap();
 }
 
-/// Whether the kernel would be given the file to write by itself.
+/// The second write makes a data file of it.
+fn append_twice(path: &Path) {
+    let mut file = OpenOptions::new().append(true).open(path).unwrap();
+    file.write_all(b"more").unwrap();
+    file.write_all(b"and more").unwrap();
+}
+
+/// Whether the kernel would be given the file to write by itself, once nobody has it open any more: it tells of that when it likes.
 fn is_given(vfs: &Vfs, ino: Ino) -> bool {
+    let began = Instant::now();
+    while vfs.is_open(ino) && began.elapsed() < Duration::from_secs(20) {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+
     let mode = vfs.open(ino, Access::Write).unwrap();
     vfs.release(ino);
     matches!(mode, Mode::Backed(_))
@@ -47,13 +60,12 @@ fn a_file_that_can_be_taken_back_is_not_given_to_the_kernel() {
     let Some((_store, mount)) = mounted() else {
         return;
     };
-    append(&mount.path("small"), b"more");
+    append_twice(&mount.path("small"));
     let small = ino(&mount.vfs, "/small");
     assert!(!is_given(&mount.vfs, small), "not synced");
     File::open(mount.path("small")).unwrap().sync_all().unwrap();
     assert!(is_given(&mount.vfs, small), "synced");
     let new = mount.path("new");
-    append(&new, b"");
     File::create(&new).unwrap();
     assert!(is_given(&mount.vfs, ino(&mount.vfs, "/new")), "all its own");
 }
@@ -64,7 +76,7 @@ fn a_file_that_is_opened_for_synchronous_writes_has_no_undo_record() {
     let Some((_store, mount)) = mounted() else {
         return;
     };
-    append(&mount.path("small"), b"more");
+    append_twice(&mount.path("small"));
     let upper = mount.vfs.upper().unwrap();
     assert_eq!(upper.undos().unwrap().len(), 1);
     let file = OpenOptions::new()
@@ -148,6 +160,7 @@ fn a_truncation_that_a_kill_broke_off_does_not_bring_the_image_s_bytes_back() {
     expected.resize(LARGE, 0);
     expected[9 * CHUNK] = b'y';
     assert!(std::fs::read(after.path("large")).unwrap() == expected);
+    drop(grown);
     after.unmount();
     let report = killed.check().unwrap();
     assert!(report.faults.is_empty(), "{report:?}");
@@ -184,7 +197,10 @@ fn a_file_is_shortened_and_emptied_on_a_full_disk() {
     expected.truncate(9 * CHUNK + 5);
     assert!(std::fs::read(&large).unwrap() == expected, "shortened");
     cut(&mount.path("own"), 10).unwrap();
-    assert_eq!(std::fs::read(mount.path("own")).unwrap(), noise(9_000, 3)[..10]);
+    assert_eq!(
+        std::fs::read(mount.path("own")).unwrap(),
+        noise(9_000, 3)[..10]
+    );
     for name in ["large", "own", "small"] {
         let path = mount.path(name);
         drop(File::create(&path).unwrap());
@@ -220,5 +236,77 @@ fn a_large_file_has_no_credit_for_room_elsewhere() {
         Err(rustix::io::Errno::NOSPC),
         "elsewhere"
     );
-    assert_eq!(reserve(0, has + (1 << 20)), Ok(()), "nearly all of it is there");
+    assert_eq!(
+        reserve(0, has + (1 << 20)),
+        Ok(()),
+        "nearly all of it is there"
+    );
+}
+
+/// What is written once into a small file needs no data file; what is written more often gets one.
+#[test]
+fn a_small_file_s_first_write_is_in_its_record_and_the_next_in_a_data_file() {
+    let Some((store, mount)) = mounted() else {
+        return;
+    };
+    let path = mount.path("small");
+    let mut expected = noise(5_000, 1);
+    let content = |mount: &Mounted| {
+        let record = mount.vfs.inode(ino(&mount.vfs, "/small")).unwrap();
+        record.content.clone()
+    };
+    // Each in an opening of its own.
+    for round in 0..3 {
+        append(&path, b"more");
+        expected.extend(b"more");
+        assert!(std::fs::read(&path).unwrap() == expected, "round {round}");
+    }
+    assert!(matches!(content(&mount), Content::Inline(bytes) if *bytes == *expected));
+    assert_eq!(mount.vfs.upper().unwrap().undos().unwrap(), []);
+    // As a kill leaves it.
+    let (_copy, killed) = as_killed(&store);
+    let id = mount.vfs.upper().unwrap().id();
+    let after = Vfs::writable(killed.open_upper(id).unwrap()).unwrap();
+    let read = |vfs: &Vfs| {
+        vfs.read(ino(vfs, "/small"), 0, 1 << 20, <[u8]>::to_vec)
+            .unwrap()
+    };
+    assert!(read(&after) == expected);
+    // Cut, grown and punched in the record or out of it.
+    let file = OpenOptions::new().write(true).open(&path).unwrap();
+    file.set_len(100).unwrap();
+    file.set_len(300).unwrap();
+    expected.truncate(100);
+    expected.resize(300, 0);
+    assert!(std::fs::read(&path).unwrap() == expected);
+    assert!(matches!(content(&mount), Content::Inline(_)));
+    file.write_all_at(b"one", 10).unwrap();
+    assert!(matches!(content(&mount), Content::Inline(_)));
+    file.write_all_at(b"two", 20).unwrap();
+    assert_eq!(content(&mount), Content::Data);
+    assert_eq!(mount.vfs.upper().unwrap().undos().unwrap().len(), 1);
+    expected[10..13].copy_from_slice(b"one");
+    expected[20..23].copy_from_slice(b"two");
+    assert!(std::fs::read(&path).unwrap() == expected);
+    drop(file);
+    mount.unmount();
+    let again = Mounted::writable(store.get().open_upper(id).unwrap());
+    assert!(std::fs::read(again.path("small")).unwrap() == expected);
+}
+
+/// A record holds no more than it may: a write beyond that goes to a data file.
+#[test]
+fn a_small_file_that_grows_large_gets_a_data_file() {
+    let Some((_store, mount)) = mounted() else {
+        return;
+    };
+    let path = mount.path("small");
+    append(&path, b"x");
+    append(&path, &noise(12 << 10, 7));
+    let record = mount.vfs.inode(ino(&mount.vfs, "/small")).unwrap();
+    assert_eq!(record.content, Content::Data);
+    let mut expected = noise(5_000, 1);
+    expected.push(b'x');
+    expected.extend(noise(12 << 10, 7));
+    assert!(std::fs::read(&path).unwrap() == expected);
 }

@@ -56,7 +56,7 @@ impl Check<'_> {
             (Content::Symlink(_), kind) => kind == Kind::Symlink,
             (Content::Blob(_) | Content::Sparse { .. }, kind) => kind == Kind::File,
             (Content::None, kind) => !matches!(kind, Kind::Dir | Kind::Symlink),
-            (Content::Data | Content::Chunked { .. }, _) => false,
+            (Content::Inline(_) | Content::Data | Content::Chunked { .. }, _) => false,
         };
         if !fits || inode.content.has_data_file() {
             self.fault(object, "its content does not fit its kind");

@@ -113,6 +113,10 @@ fn bytes_of_every_content_are_fixed() {
         ),
         (Content::Data, "05".to_owned()),
         (
+            Content::Inline(b"abc".as_slice().into()),
+            "0703616263".to_owned(),
+        ),
+        (
             Content::Chunked {
                 base: Box::new(sparse),
                 base_len: 128,
@@ -168,6 +172,15 @@ fn bytes_of_a_directory_page_are_fixed() {
     assert_eq!(decoded, entries);
     // A page that goes back in the order is damage: binary search would miss names.
     assert_eq!(decode_dir_page(&bytes, &mut decoded), None);
+}
+
+#[test]
+fn a_record_that_holds_more_than_records_hold_is_damage() {
+    let mut out = Encoder::part();
+    let bytes = vec![0; usize::try_from(INLINE_BYTES_MAX).unwrap() + 1];
+    encode_content(&mut out, &Content::Inline(bytes.into()));
+    let bytes = out.finish();
+    assert_eq!(decode_content(&mut Decoder::part(&bytes), true), None);
 }
 
 #[test]

@@ -145,7 +145,7 @@ fn second_owner_is_told_who_the_first_is() {
 fn other_formats_are_refused_and_left_alone() {
     let dir = tempfile::tempdir().unwrap();
     drop(Store::open(dir.path(), Options::default()).unwrap());
-    for other in ["0", "2", "17"] {
+    for other in ["0", "3", "17"] {
         std::fs::write(dir.path().join("format"), other).unwrap();
         match Store::open(dir.path(), Options::default()) {
             Err(
@@ -153,9 +153,9 @@ fn other_formats_are_refused_and_left_alone() {
                     found, supported, ..
                 },
             ) => {
-                assert_eq!((found.to_string().as_str(), supported), (other, 1));
+                assert_eq!((found.to_string().as_str(), supported), (other, 2));
                 assert!(
-                    error.to_string().contains("this program reads format 1"),
+                    error.to_string().contains("this program reads format 2"),
                     "{error}"
                 );
             }
@@ -166,7 +166,12 @@ fn other_formats_are_refused_and_left_alone() {
             other
         );
     }
-    std::fs::remove_file(dir.path().join("format")).unwrap();
+    // What an older program wrote is read, and then no older program's any more.
+    let format = dir.path().join("format");
+    std::fs::write(&format, "1\n").unwrap();
+    drop(Store::open(dir.path(), Options::default()).unwrap());
+    assert_eq!(std::fs::read_to_string(&format).unwrap(), "2\n");
+    std::fs::remove_file(&format).unwrap();
     assert!(matches!(
         Store::open(dir.path(), Options::default()),
         Err(Error::Corrupt { .. })

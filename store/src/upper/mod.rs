@@ -26,13 +26,11 @@ use crate::db::{Durability, Family};
 use crate::failpoint::{self, Point};
 use crate::pins::Pin;
 use crate::store::Inner;
-use crate::{
-    BlobId, ChainId, Error, FileName, Ino, Inode, Kind, Result, Store, Tree, UpperId,
-};
+use crate::{BlobId, ChainId, Error, FileName, Ino, Inode, Kind, Result, Store, Tree, UpperId};
 
 pub use self::batch::{Growth, UpperOp};
-pub(crate) use self::keys::{data_path, put_inode};
 use self::keys::{ENTRY, INODE, ORPHAN, SEQUENCE, collect, decode_override, ino_key, key, key_ino};
+pub(crate) use self::keys::{data_path, put_inode};
 use self::undo::Instance;
 pub use self::undo::Undo;
 

@@ -1,11 +1,13 @@
 //! The operations: what the kernel does with a path, then the rule, then its plan.
 
+use std::ops::Range;
+
 use nacre_fs::union::create::{self, Purpose};
 use nacre_fs::union::setattr::{self, Change, Kill, SetTime};
 use nacre_fs::union::unlink::Gone;
 use nacre_fs::union::{At, Context, Errno, Layers, Plan};
 use nacre_fs::union::{fallocate, link, lookup, rename, unlink, write, xattr};
-use nacre_store::{FileName, Ino, Kind};
+use nacre_store::{Content, FileName, INLINE_BYTES_MAX, Ino, Kind};
 use rustix::io::Errno as OsErrno;
 
 use super::{Memory, name, time};
@@ -147,6 +149,9 @@ impl Memory {
 
     fn write_bytes(&mut self, ino: Ino, offset: u64, len: u64, fill: u8) -> Outcome {
         let ctx = self.context();
+        if self.write_to_record(ino, offset..offset + len, fill)? {
+            return Ok(());
+        }
         let plan =
             write::plan(self, &ctx, ino, offset..offset + len, Kill::Capability).map_err(os)?;
         self.step(ino, &plan.answer);
@@ -162,6 +167,25 @@ impl Memory {
         }
         self.done(plan);
         Ok(())
+    }
+
+    /// A small file's first write goes into its record, the next to a data file.
+    fn write_to_record(&mut self, ino: Ino, range: Range<u64>, fill: u8) -> Result<bool, OsErrno> {
+        let inode = self.inode(ino);
+        if range.is_empty()
+            || !matches!(inode.content, Content::Blob(_))
+            || inode.size.max(range.end) > INLINE_BYTES_MAX
+        {
+            return Ok(false);
+        }
+        let at = |offset: u64| usize::try_from(offset).unwrap();
+        let mut bytes = self.bytes(ino);
+        bytes.resize(bytes.len().max(at(range.end)), 0);
+        bytes[at(range.start)..at(range.end)].fill(fill);
+        let ctx = self.context();
+        let plan = write::inline(self, &ctx, ino, &bytes, Kill::Capability).map_err(os)?;
+        self.done(plan);
+        Ok(true)
     }
 
     fn allocate(&mut self, ino: Ino, offset: u64, len: u64, how: Allocate) -> Outcome {

@@ -55,6 +55,10 @@ impl Memory {
                 panic!("{range:?} is in no run of {extents:?}");
             }
             Content::Chunked { base, .. } => self.read_base(base, range),
+            Content::Inline(bytes) => {
+                let end = usize::try_from(range.end).unwrap();
+                bytes[usize::try_from(range.start).unwrap()..end].to_vec()
+            }
             other => panic!("{other:?} has no blob"),
         }
     }
@@ -123,10 +127,11 @@ impl Memory {
                     let start = usize::try_from(range.start).unwrap();
                     file.bytes[start..start + copied.len()].copy_from_slice(&copied);
                 }
+                // Behind the end there is nothing to punch.
                 DataStep::Punch(range) => {
-                    file.bytes[usize::try_from(range.start).unwrap()
-                        ..usize::try_from(range.end).unwrap()]
-                        .fill(0);
+                    let len = file.bytes.len();
+                    let at = |offset: u64| usize::try_from(offset).unwrap().min(len);
+                    file.bytes[at(range.start)..at(range.end)].fill(0);
                 }
                 DataStep::Reserve(_) => {}
             }
