@@ -93,10 +93,8 @@ impl Store {
             if let Err(error) = inner.drop_record_parts(no) {
                 tracing::warn!(%error, record = no.0, "cannot delete what a failed unpack left");
             }
-            // Elsewhere the next compaction is soon enough; on a full disk this is the room that is wanted.
-            if !inner.room.has_room().unwrap_or(true)
-                && let Err(error) = inner.give_back(&BTreeSet::from([no]))
-            {
+            // All of the pack is deleted by now, so this moves nothing; without it a gigabyte stayed until some compaction.
+            if let Err(error) = inner.give_back(&BTreeSet::from([no])) {
                 tracing::warn!(%error, record = no.0, "cannot give back the room that a failed unpack took");
             }
         }
