@@ -373,8 +373,7 @@ fn what_was_set_is_in_force_and_what_is_wrong_is_named() {
 
     let text = "idle-seconds = 77\ninsecure-registries = [\"10.0.0.0/8\"]\nstall-seconds = 5\n\
                 http-proxy = \"http://me:pass@p.test:1\"\n[limits]\nentries = 3\n";
-    fs::write(&config, text).unwrap();
-    nacre.set("NACRE_CONFIG", &named);
+    nacre.configure(text);
     nacre.set("NACRE_INSECURE_REGISTRIES", "r.test:1");
     let info = nacre.ok(&["info"]);
     for line in [

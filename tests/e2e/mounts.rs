@@ -279,20 +279,14 @@ fn diff_lists_changes_sorted() {
 
 /// Hashes every file of the store's blobs.
 pub(crate) fn blobs(nacre: &Nacre) -> Vec<(String, String)> {
-    let root = nacre.root();
-    let mut found = Vec::new();
-    let mut folders = vec![root.join("blobs")];
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(folder).unwrap().flatten() {
-            let path = entry.path();
-            if path.is_dir() {
-                folders.push(path);
-            } else {
-                let hash = hex::encode(Sha256::digest(fs::read(&path).unwrap()));
-                found.push((path.display().to_string(), hash));
-            }
-        }
-    }
+    let mut found: Vec<_> = nacre
+        .kept("blobs")
+        .into_iter()
+        .map(|path| {
+            let hash = hex::encode(Sha256::digest(fs::read(&path).unwrap()));
+            (path, hash)
+        })
+        .collect();
     found.sort();
     assert!(!found.is_empty(), "the image must have large files");
     found

@@ -9,16 +9,7 @@ use nacre_fs::vfs::Vfs;
 use nacre_store::{Options, Store};
 use tempfile::TempDir;
 
-use crate::support::{Layer, Mounted, TempStore, can_mount};
-
-fn mounted(layer: Layer) -> Option<(TempStore, Mounted)> {
-    can_mount().then(|| {
-        let store = TempStore::new();
-        let chain = store.image(&[layer]);
-        let mount = Mounted::writable(store.upper(chain));
-        (store, mount)
-    })
-}
+use crate::support::{Layer, TempStore, mounted};
 
 fn until(what: &str, holds: impl Fn() -> bool) {
     let began = Instant::now();

@@ -293,6 +293,16 @@ impl Drop for Mounted {
     }
 }
 
+/// A store with an image of one layer, and a writable layer over it, mounted; none where mounts cannot be made.
+pub(crate) fn mounted(layer: Layer) -> Option<(TempStore, Mounted)> {
+    can_mount().then(|| {
+        let store = TempStore::new();
+        let chain = store.image(&[layer]);
+        let mount = Mounted::writable(store.upper(chain));
+        (store, mount)
+    })
+}
+
 /// Bytes that are all different for a while, so that a piece in the wrong place shows.
 pub(crate) fn noise(len: usize, seed: u64) -> Vec<u8> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;

@@ -9,16 +9,7 @@ use std::time::{Duration, Instant};
 
 use rustix::fs::{AtFlags, CWD, StatxFlags};
 
-use crate::support::{Layer, Mounted, TempStore, can_mount, noise};
-
-fn mounted(layer: Layer) -> Option<(TempStore, Mounted)> {
-    can_mount().then(|| {
-        let store = TempStore::new();
-        let chain = store.image(&[layer]);
-        let mount = Mounted::writable(store.upper(chain));
-        (store, mount)
-    })
-}
+use crate::support::{Layer, mounted, noise};
 
 /// The mode of a setuid program after a shell's command on it, as root with these capabilities taken away.
 fn mode_after(command: &str, less: &str) -> Option<u32> {

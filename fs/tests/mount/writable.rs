@@ -10,18 +10,9 @@ use rustix::fs::{AtFlags, CWD, FallocateFlags};
 use rustix::io::Errno;
 
 use crate::mapped::Mapped;
-use crate::support::{Layer, Mounted, TempStore, can_mount, noise};
+use crate::support::{Layer, Mounted, TempStore, can_mount, mounted, noise};
 
 const CHUNK: usize = 64 << 10;
-
-fn mounted(layer: Layer) -> Option<(TempStore, Mounted)> {
-    can_mount().then(|| {
-        let store = TempStore::new();
-        let chain = store.image(&[layer]);
-        let mount = Mounted::writable(store.upper(chain));
-        (store, mount)
-    })
-}
 
 /// Mounts the same upper once more, by a server that remembers nothing.
 fn remounted(store: &TempStore, mount: Mounted) -> Mounted {
