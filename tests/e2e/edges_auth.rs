@@ -7,6 +7,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use crate::nacre::Nacre;
+use crate::patience;
 use crate::registry::Registry;
 
 /// `htpasswd -Bbn me secret`
@@ -180,11 +181,11 @@ fn copy(from: &mut impl std::io::Read, to: &mut impl std::io::Write) {
 /// Runs openssl in a directory; no argument has a space.
 pub(crate) fn openssl(dir: &Path, args: &str) {
     let args: Vec<&str> = args.split(' ').collect();
-    let output = std::process::Command::new("openssl")
-        .args(&args)
-        .current_dir(dir)
-        .output()
-        .unwrap();
+    let output = patience::output(
+        std::process::Command::new("openssl")
+            .args(&args)
+            .current_dir(dir),
+    );
     assert!(
         output.status.success(),
         "openssl {args:?}: {}",

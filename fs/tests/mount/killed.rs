@@ -9,6 +9,7 @@ use nacre_fs::vfs::Vfs;
 use nacre_store::{Options, Store};
 use tempfile::TempDir;
 
+use crate::patience;
 use crate::support::{Layer, TempStore, mounted};
 
 fn until(what: &str, holds: impl Fn() -> bool) {
@@ -22,12 +23,13 @@ fn until(what: &str, holds: impl Fn() -> bool) {
 /// What a kill of the server would leave: the store's files as the host has them now.
 fn as_killed(store: &TempStore) -> (TempDir, Store) {
     let copy = tempfile::tempdir().unwrap();
-    let done = Command::new("cp")
-        .arg("-a")
-        .arg(store.path().join("store"))
-        .arg(copy.path())
-        .status();
-    assert!(done.unwrap().success());
+    let done = patience::status(
+        Command::new("cp")
+            .arg("-a")
+            .arg(store.path().join("store"))
+            .arg(copy.path()),
+    );
+    assert!(done.success());
     let opened = Store::open(&copy.path().join("store"), Options::default());
     (copy, opened.unwrap())
 }

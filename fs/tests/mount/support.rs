@@ -15,6 +15,7 @@ use nacre_store::{
 use tempfile::TempDir;
 
 use crate::common::ops::Picture;
+use crate::patience::Watch;
 
 /// Whether mounts can be made here; says why not.
 pub(crate) fn can_mount() -> bool {
@@ -33,6 +34,7 @@ pub(crate) fn can_mount() -> bool {
 pub(crate) struct TempStore {
     store: Option<Store>,
     dir: TempDir,
+    _watch: Watch,
 }
 
 impl TempStore {
@@ -54,6 +56,7 @@ impl TempStore {
         Self {
             store: Some(store),
             dir,
+            _watch: Watch::new(),
         }
     }
 
