@@ -1,9 +1,11 @@
 //! The system calls that need `unsafe`, behind owned and safe types.
 #![expect(unsafe_code, reason = "this is its home")]
 
-use std::ffi::CStr;
+use std::ffi::{CStr, OsString};
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
+use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
 
 use nix::unistd::ForkResult;
 
@@ -32,6 +34,56 @@ pub fn close_from(first: u32) -> io::Result<()> {
     } else {
         Err(io::Error::last_os_error())
     }
+}
+
+/// Returns the working directory by the kernel's own word; it begins with no slash where it is not below this process's root.
+pub fn working_directory() -> io::Result<PathBuf> {
+    let mut path = vec![0u8; WORKING_DIRECTORY_BYTES_MAX];
+    // SAFETY: the kernel writes at most `path.len()` bytes to `path`, which is ours alone.
+    // WHY UNSAFE: the C library's getcwd, which every wrapper calls, does not pass such an answer on. It looks itself for a way
+    // up to something with the root's number, finds the same root in another mount, and says that the directory is "/".
+    let length = unsafe { libc::syscall(libc::SYS_getcwd, path.as_mut_ptr(), path.len()) };
+    // The length counts the zero at the end.
+    let length = usize::try_from(length).map_err(|_| io::Error::last_os_error())?;
+    path.truncate(length.saturating_sub(1));
+    Ok(OsString::from_vec(path).into())
+}
+
+/// What the kernel's getcwd writes at most: a page.
+const WORKING_DIRECTORY_BYTES_MAX: usize = 4096;
+
+/// Puts something harmless in the place of every directory that is open from `first` on: each is a way to what is above it
+/// for who names it through `/proc/self/fd`. Only for a process that needs none of them any more.
+///
+/// The numbers stay taken, so that an owner that closes its own later closes nobody else's. Where there is no `/proc` there
+/// is no such way either.
+pub fn forget_directories(first: RawFd) -> io::Result<()> {
+    let names = match std::fs::read_dir("/proc/self/fd") {
+        Ok(names) => names,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    // All of them first: reading the list holds a directory open too.
+    let open: Vec<RawFd> = names
+        .flatten()
+        .filter_map(|name| name.file_name().to_str()?.parse().ok())
+        .filter(|fd| *fd >= first)
+        .collect();
+    let harmless = rustix::event::eventfd(0, rustix::event::EventfdFlags::CLOEXEC)?;
+    for fd in open.into_iter().filter(|fd| *fd != harmless.as_raw_fd()) {
+        // SAFETY: fstat and dup3 take numbers, of which one that is not open is answered with an error; whoever owns the
+        // number finds it open as before, and does not need the directory (documented).
+        // WHY UNSAFE: the owners are in libraries that do not hand them out.
+        let forgotten = unsafe {
+            let is_directory = rustix::fs::fstat(BorrowedFd::borrow_raw(fd))
+                .is_ok_and(|stat| rustix::fs::FileType::from_raw_mode(stat.st_mode).is_dir());
+            !is_directory || libc::dup3(harmless.as_raw_fd(), fd, libc::O_CLOEXEC) >= 0
+        };
+        if !forgotten {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    Ok(())
 }
 
 /// Lets every signal do what it does by default, and none be blocked: what a program expects at its start.
@@ -161,6 +213,38 @@ mod tests {
             );
         }
         signal_number(i32::try_from(std::process::id()).unwrap(), 0).unwrap();
+    }
+
+    #[test]
+    fn the_working_directory_is_the_one_that_the_library_finds() {
+        assert_eq!(
+            working_directory().unwrap(),
+            std::env::current_dir().unwrap()
+        );
+    }
+
+    #[test]
+    fn only_directories_from_a_number_on_are_forgotten() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        std::fs::write(&path, "kept").unwrap();
+        // Other tests run beside this one and have directories open: only those at high numbers are meant.
+        let at =
+            |file: std::fs::File, number| rustix::io::fcntl_dupfd_cloexec(file, number).unwrap();
+        let low = at(std::fs::File::open(folder.path()).unwrap(), 700);
+        let high = at(std::fs::File::open(folder.path()).unwrap(), 900);
+        let file = at(std::fs::File::open(&path).unwrap(), 900);
+        forget_directories(900).unwrap();
+        let is_directory = |fd: &std::os::fd::OwnedFd| {
+            let mode = rustix::fs::fstat(fd).unwrap().st_mode;
+            rustix::fs::FileType::from_raw_mode(mode).is_dir()
+        };
+        assert!(is_directory(&low));
+        assert!(!is_directory(&high));
+        assert_eq!(
+            std::io::read_to_string(std::fs::File::from(file)).unwrap(),
+            "kept"
+        );
     }
 
     #[test]

@@ -5,6 +5,8 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::runtime::this_boot;
+
 /// A superblock's device number, major and minor. The kernel gives it to nobody else while a mount is left, dead or not.
 pub(crate) type Device = (u32, u32);
 
@@ -26,7 +28,7 @@ impl Marks {
     pub(crate) fn put(&self, (major, minor): Device) -> io::Result<Mark> {
         fs::create_dir_all(&self.0)?;
         let path = self.0.join(format!("{major}:{minor}"));
-        fs::write(&path, boot()?)?;
+        fs::write(&path, this_boot()?)?;
         Ok(Mark(path))
     }
 
@@ -35,10 +37,12 @@ impl Marks {
         let Ok(files) = fs::read_dir(&self.0) else {
             return Vec::new();
         };
-        let boot = boot().unwrap_or_default();
+        // In a boot that cannot be told nothing is of this one.
+        let boot = this_boot().ok();
         let mut devices = Vec::new();
         for file in files.flatten() {
-            let of_now = fs::read_to_string(file.path()).is_ok_and(|noted| noted == boot);
+            let noted = fs::read_to_string(file.path()).ok();
+            let of_now = boot.is_some() && noted.as_deref().map(str::trim) == boot.as_deref();
             devices.extend(device(&file.file_name().to_string_lossy()).filter(|_| of_now));
             // One that stays is looked at again, which does no harm.
             drop(Mark(file.path()));
@@ -60,10 +64,6 @@ fn device(name: &str) -> Option<Device> {
     Some((major.parse().ok()?, minor.parse().ok()?))
 }
 
-fn boot() -> io::Result<String> {
-    fs::read_to_string("/proc/sys/kernel/random/boot_id")
-}
-
 #[cfg(test)]
 mod tests {
     #![expect(clippy::unwrap_used, reason = "tests")]
@@ -78,7 +78,7 @@ mod tests {
         let died = marks.put((0, 51)).unwrap();
         let earlier = marks.put((0, 52)).unwrap();
         fs::write(run.path().join("served/0:52"), "another boot\n").unwrap();
-        fs::write(run.path().join("served/notes"), boot().unwrap()).unwrap();
+        fs::write(run.path().join("served/notes"), this_boot().unwrap()).unwrap();
         drop(ended);
         std::mem::forget((died, earlier));
         assert_eq!(marks.take(), [(0, 51)]);

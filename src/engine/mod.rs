@@ -181,8 +181,21 @@ impl Engine {
 
     /// Ends what is being served and makes the store ready for a quick start.
     pub fn close(&self) -> Result<()> {
-        self.roots.end_all()?;
-        Ok(self.store.flush()?)
+        let ended = self.roots.end_all();
+        self.store.flush()?;
+        ended
+    }
+
+    /// Makes durable all that was written to what is in use, also what programs did not sync.
+    pub fn settle(&self) -> Result<()> {
+        let settled = self.roots.settle_all();
+        // The plain bytes: they are the host's to write back, as long as it is given the time.
+        let root = self.store.root();
+        let failed = Error::io("cannot make durable", root);
+        std::fs::File::open(root)
+            .and_then(|root| Ok(rustix::fs::syncfs(root)?))
+            .map_err(failed)?;
+        settled
     }
 
     /// Checks the whole store.

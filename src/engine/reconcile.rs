@@ -7,7 +7,7 @@ use std::sync::Arc;
 use nacre_store::UpperId;
 
 use super::Engine;
-use super::container::{Container, Phase};
+use super::container::Phase;
 use super::containers::Live;
 use super::error::Result;
 use super::namespace::Owner;
@@ -16,6 +16,9 @@ use crate::runtime::{Exit, Shim, ShimError, Whom};
 impl Engine {
     /// Brings every container to a state that it can go on from.
     pub(crate) fn reconcile(&self) -> Result<()> {
+        // Asked once, not by opening each: what that costs grows with what was changed in the layer.
+        let layers = self.store.uppers()?.into_iter().map(|(upper, _)| upper);
+        let layers: HashSet<UpperId> = layers.collect();
         for live in self.containers.all() {
             let document = live.document();
             self.namespace
@@ -24,7 +27,7 @@ impl Engine {
                 Phase::Running | Phase::Paused => self.end_left_over(&live)?,
                 // Its removal was broken off: what is half gone is of no use.
                 Phase::Dead => self.remove_or_tell(&live),
-                Phase::Created | Phase::Exited if self.has_no_layer(&document) => {
+                Phase::Created | Phase::Exited if !layers.contains(&document.upper) => {
                     self.remove_or_tell(&live);
                 }
                 Phase::Created | Phase::Exited => {}
@@ -49,13 +52,6 @@ impl Engine {
             }
         }
         Ok(())
-    }
-
-    fn has_no_layer(&self, document: &Container) -> bool {
-        matches!(
-            self.store.open_upper(document.upper),
-            Err(nacre_store::Error::NotFound { .. })
-        )
     }
 
     fn end_left_over(&self, live: &Arc<Live>) -> Result<()> {

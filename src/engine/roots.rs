@@ -91,15 +91,23 @@ impl Root {
 
     /// Makes what was written durable.
     pub(crate) fn settle(&self) -> Result<()> {
-        if self.vfs.is_writable() {
-            self.vfs.sync().map_err(|errno| Error::Io {
-                what: "cannot make durable",
-                path: self.served.source().into(),
-                source: errno.into(),
-            })?;
-        }
-        Ok(())
+        settle(&self.vfs, self.served.source(), Vfs::sync)
     }
+}
+
+fn settle(
+    vfs: &Vfs,
+    source: &str,
+    how: impl FnOnce(&Vfs) -> nacre_fs::errno::Result<()>,
+) -> Result<()> {
+    if !vfs.is_writable() {
+        return Ok(());
+    }
+    how(vfs).map_err(|errno| Error::Io {
+        what: "cannot make durable",
+        path: source.into(),
+        source: errno.into(),
+    })
 }
 
 /// Waits for the end of a tree that has been let go of.
@@ -244,10 +252,29 @@ impl Roots {
         }
     }
 
-    /// Ends all that are left, as when the service stops.
+    /// Ends all that are left, as when the service stops; one that somebody still holds is only made durable. No failure keeps
+    /// it from the others.
     pub(crate) fn end_all(&self) -> Result<()> {
         let keys: Vec<Key> = self.state.lock().served.keys().copied().collect();
-        keys.into_iter()
-            .try_for_each(|key| self.let_go(key, LET_GO))
+        let ended = keys.into_iter().map(|key| self.let_go(key, LET_GO));
+        let ended = ended.fold(Ok(()), Result::and);
+        ended.and(self.settle_all())
+    }
+
+    /// Makes durable what was written to the trees that are served, while they are in use. No failure keeps it from the others.
+    pub(crate) fn settle_all(&self) -> Result<()> {
+        // The trees alone: who held what serves one would keep `let_go` from ending it.
+        let served: Vec<(Arc<Vfs>, String)> = {
+            let state = self.state.lock();
+            let roots = state.served.values();
+            roots
+                .map(|root| (Arc::clone(&root.vfs), root.served.source().to_owned()))
+                .collect()
+        };
+        let all = served.iter().map(|(vfs, source)| {
+            // What programs wrote into memory that they have mapped comes to us first.
+            settle(vfs, source, |vfs| vfs.settled().and_then(|_| vfs.sync()))
+        });
+        all.fold(Ok(()), Result::and)
     }
 }

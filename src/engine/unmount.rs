@@ -1,7 +1,7 @@
 //! Taking mounts away, and names with their changes. What is busy stays, and nothing is lost by it.
 
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nacre_fs::mount::MountError;
 use nacre_store::DocumentKind;
@@ -16,6 +16,13 @@ use super::roots::{Key, LET_GO};
 /// How long the kernel gets for a tree that was unmounted lazily: enough if nobody is in it, and nobody waits if somebody is.
 const NOT_WAITED_FOR: Duration = Duration::from_millis(100);
 
+/// How long what is busy may take to be free. A program that is being started holds copies of all files that its starter has
+/// open, between its fork and its exec: that is over in microseconds, or in a few time slices of a busy machine.
+const BUSY_MOMENT: Duration = Duration::from_millis(250);
+
+/// How often it is tried. Nothing is locked meanwhile.
+const BUSY_PAUSE: Duration = Duration::from_millis(5);
+
 /// What is to be unmounted.
 #[derive(Clone, Debug)]
 pub enum Unmount {
@@ -23,6 +30,15 @@ pub enum Unmount {
     Target(PathBuf),
     /// Every mount of a name.
     Name(String),
+}
+
+impl Unmount {
+    fn means(&self, mount: &Attached) -> bool {
+        match self {
+            Self::Target(target) => mount.target == *target,
+            Self::Name(name) => mount.name.as_ref() == Some(name),
+        }
+    }
 }
 
 impl Attached {
@@ -33,30 +49,44 @@ impl Attached {
 }
 
 impl Engine {
-    /// Takes mounts away. What is busy stays, and nothing is lost.
+    /// Takes mounts away. What is busy for longer than a moment stays, and nothing is lost.
     pub fn unmount(&self, what: &Unmount, lazy: bool) -> Result<()> {
         self.notice_unmounts();
-        let mut state = self.mounts.0.lock();
-        let hit = |mount: &Attached| match what {
-            Unmount::Target(target) => mount.target == *target,
-            Unmount::Name(name) => mount.name.as_ref() == Some(name),
-        };
-        if !state.attached.iter().any(hit) {
-            return Err(not_mounted(&state, what));
+        {
+            let state = self.mounts.0.lock();
+            if !state.attached.iter().any(|mount| what.means(mount)) {
+                return Err(not_mounted(&state, what));
+            }
         }
-        while let Some(at) = state.attached.iter().rposition(hit) {
-            let Some(mount) = state.attached.get(at) else {
-                break;
-            };
-            mount.take_away(lazy)?;
-            let mount = state.attached.remove(at);
-            self.was_unmounted(mount, lazy)?;
+        let until = Instant::now() + BUSY_MOMENT;
+        while patiently(
+            || self.unmount_one(what, lazy),
+            || Instant::now() < until,
+            || {
+                std::thread::sleep(BUSY_PAUSE);
+                // Somebody else may have taken it away meanwhile.
+                self.notice_unmounts();
+            },
+        )? {
             if matches!(what, Unmount::Target(_)) {
                 // One place, one mount: what lies under it was there before.
                 break;
             }
         }
         Ok(())
+    }
+
+    /// Takes the newest of them away; says whether there was one.
+    fn unmount_one(&self, what: &Unmount, lazy: bool) -> Result<bool> {
+        let mut state = self.mounts.0.lock();
+        let newest = state.attached.iter().rposition(|mount| what.means(mount));
+        let Some((at, mount)) = newest.and_then(|at| Some((at, state.attached.get(at)?))) else {
+            return Ok(false);
+        };
+        mount.take_away(lazy)?;
+        let mount = state.attached.remove(at);
+        self.was_unmounted(mount, lazy)?;
+        Ok(true)
     }
 
     fn was_unmounted(&self, mount: Attached, lazy: bool) -> Result<()> {
@@ -152,6 +182,20 @@ impl Engine {
     }
 }
 
+/// Tries again while something is only busy and there is time left.
+fn patiently<T>(
+    mut attempt: impl FnMut() -> Result<T>,
+    is_time_left: impl Fn() -> bool,
+    pause: impl Fn(),
+) -> Result<T> {
+    loop {
+        match attempt() {
+            Err(Error::Mount(MountError::Busy { .. })) if is_time_left() => pause(),
+            done => return done,
+        }
+    }
+}
+
 fn not_mounted(state: &State, what: &Unmount) -> Error {
     match what {
         Unmount::Target(target) => Error::not_found(format!(
@@ -162,5 +206,54 @@ fn not_mounted(state: &State, what: &Unmount) -> Error {
             Error::conflict(format!("mount \"{name}\" is not mounted"))
         }
         Unmount::Name(name) => Error::NoSuchMount(name.clone()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
+    use std::cell::Cell;
+
+    use super::*;
+
+    fn busy() -> Error {
+        MountError::Busy {
+            target: "/m".into(),
+        }
+        .into()
+    }
+
+    #[test]
+    fn what_is_busy_for_a_moment_is_tried_again() {
+        let left = Cell::new(3);
+        let attempt = || match left.get() {
+            0 => Ok("free"),
+            _ => Err(busy()),
+        };
+        let pause = || left.set(left.get() - 1);
+        assert_eq!(patiently(attempt, || true, pause).unwrap(), "free");
+    }
+
+    #[test]
+    fn what_stays_busy_is_said_to_be_when_the_time_is_up() {
+        let (tries, pauses) = (Cell::new(0), Cell::new(0));
+        let attempt = || {
+            tries.set(tries.get() + 1);
+            Err::<(), _>(busy())
+        };
+        let done = patiently(
+            attempt,
+            || pauses.get() < 4,
+            || pauses.set(pauses.get() + 1),
+        );
+        assert_eq!(done.unwrap_err().to_string(), "/m is busy");
+        assert_eq!((tries.get(), pauses.get()), (5, 4));
+    }
+
+    #[test]
+    fn no_other_error_is_waited_for() {
+        let attempt = || Err::<(), _>(Error::conflict("no"));
+        let done = patiently(attempt, || true, || unreachable!("it waited"));
+        assert_eq!(done.unwrap_err().to_string(), "no");
     }
 }

@@ -1,5 +1,4 @@
-//! The create route: docker's request, made what the engine understands. What nacre does not do yet is told as a warning
-//! if the container is right without it, and refused if not.
+//! The create route: docker's request, made what the engine understands. What nacre does not do: `not_done`.
 
 use std::path::{Path, PathBuf};
 
@@ -9,6 +8,7 @@ use nacre_cli::api::{self, HostConfig};
 use super::answer::{self, Outcome};
 use super::call::Call;
 use super::images::reshape;
+use super::not_done;
 use crate::engine::{Create, Error, Host, clean_path};
 use crate::registry::Platform;
 use crate::runtime::spec::{
@@ -24,6 +24,7 @@ pub(crate) async fn create(mut call: Call) -> Outcome {
     let request: api::ContainerCreateRequest = call.json().await?;
     let mut warnings = Vec::new();
     let mut host_config = request.host_config;
+    not_done::check_config(&request.config, &mut warnings)?;
     let host = host(&mut host_config, &mut warnings)?;
     let config = reshape(&request.config)?;
     for bind in host_config.binds.iter().flatten() {
@@ -54,7 +55,7 @@ pub(crate) async fn create(mut call: Call) -> Outcome {
 
 /// Reads what nacre acts on, and changes nothing of the host. The defaults that docker shows in an inspection are filled in.
 pub(super) fn host(asked: &mut HostConfig, warnings: &mut Vec<String>) -> Result<Host, Error> {
-    check_limits(asked, warnings)?;
+    not_done::check_host(asked, warnings)?;
     let network = network(asked, warnings)?;
     let mut mounts = Vec::new();
     for bind in asked.binds.iter().flatten() {
@@ -128,75 +129,6 @@ fn network(asked: &mut HostConfig, warnings: &mut Vec<String>) -> Result<Network
     Ok(network)
 }
 
-/// Limits that are not applied would be promises: they are told, and what would change the container's meaning is refused.
-fn check_limits(asked: &HostConfig, warnings: &mut Vec<String>) -> Result<(), Error> {
-    let ignored = [
-        (
-            asked.memory > 0 || asked.memory_swap > 0 || asked.memory_reservation > 0,
-            "memory limits",
-        ),
-        (
-            asked.nano_cpus > 0 || asked.cpu_quota > 0 || asked.cpu_shares > 0,
-            "processor limits",
-        ),
-        (
-            !asked.cpuset_cpus.is_empty() || !asked.cpuset_mems.is_empty(),
-            "processor sets",
-        ),
-        (
-            asked.pids_limit.is_some_and(|limit| limit > 0),
-            "process limits",
-        ),
-        (asked.oom_score_adj != 0, "--oom-score-adj"),
-        (asked.init == Some(true), "--init"),
-        (
-            asked.sysctls.as_ref().is_some_and(|all| !all.is_empty()),
-            "--sysctl",
-        ),
-        (
-            !matches!(asked.restart_policy.name.as_str(), "" | "no"),
-            "restart policies",
-        ),
-        (
-            !matches!(asked.log_config.driver.as_str(), "" | "json-file"),
-            "log drivers other than json-file",
-        ),
-    ];
-    let ignored = ignored.iter().filter(|(given, _)| *given);
-    warnings.extend(ignored.map(|(_, what)| format!("nacre does not apply {what} yet: ignored")));
-    let shared = |mode: &String| !matches!(mode.as_str(), "" | "private" | "shareable" | "default");
-    let refused = [
-        (
-            asked.devices.as_ref().is_some_and(|all| !all.is_empty()),
-            "devices",
-        ),
-        (
-            asked
-                .volumes_from
-                .as_ref()
-                .is_some_and(|all| !all.is_empty()),
-            "volumes of other containers",
-        ),
-        (
-            asked.links.as_ref().is_some_and(|all| !all.is_empty()),
-            "links between containers",
-        ),
-        (shared(&asked.pid_mode), "shared process namespaces"),
-        (shared(&asked.ipc_mode), "shared IPC namespaces"),
-        (shared(&asked.uts_mode), "shared host names"),
-        (
-            !matches!(asked.userns_mode.as_str(), "" | "host"),
-            "user namespaces",
-        ),
-    ];
-    match refused.iter().find(|(given, _)| *given) {
-        Some((_, what)) => Err(Error::unsupported(format!(
-            "nacre does not support {what} yet"
-        ))),
-        None => Ok(()),
-    }
-}
-
 /// `SOURCE:TARGET[:OPTIONS]`.
 fn parse_bind(bind: &str) -> Result<MountSpec, Error> {
     let parts: Vec<&str> = bind.split(':').collect();
@@ -257,6 +189,7 @@ fn parse_mount(mount: &api::MountSpec) -> Result<MountSpec, Error> {
         Access::ReadWrite
     };
     let target = target_path(&mount.target)?;
+    not_done::check_mount(mount)?;
     let source = match mount.kind.as_str() {
         "bind" => {
             let source = Path::new(&mount.source);

@@ -292,6 +292,7 @@ async fn serve_until_told(
         service.activity.touch();
         if told {
             tracing::warn!("asked to stop, but in use: {}", used.join(", "));
+            service.settle();
         }
     }
     accepting.abort();
@@ -303,6 +304,16 @@ impl Service {
         let engine = Arc::clone(&self.engine);
         drop(tokio::task::spawn_blocking(move || {
             engine.notice_unmounts()
+        }));
+    }
+
+    /// Makes durable what is in use. Who asks a service to stop, and is refused, kills it or takes the power away next. Nobody
+    /// waits for it: it may take as long as the disk does.
+    fn settle(&self) {
+        let engine = Arc::clone(&self.engine);
+        drop(tokio::task::spawn_blocking(move || match engine.settle() {
+            Ok(()) => tracing::info!("what is in use is durable"),
+            Err(error) => tracing::error!("{}", super::answer::chain(&error)),
         }));
     }
 }

@@ -6,6 +6,7 @@
 //! route            which request goes where
 //! call, params     a request: body, path, query, filters
 //! answer, progress a response: JSON, streams, errors, progress lines
+//! not_done         what of a request for a container nacre does not do
 //! settings         what the command line, the environment and the settings file say, as store and registries take it
 //! auth, images, containers, create, exec, streams, follow, transfers, system, nacre    the routes
 //! fuzzing          doors for tests/fuzz
@@ -28,6 +29,7 @@ pub mod lifecycle;
 mod listen;
 mod log;
 mod nacre;
+mod not_done;
 mod params;
 mod progress;
 mod raw;

@@ -9,6 +9,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::nacre::{Nacre, eventually, oci_source, run_tool, test_image};
+use crate::patience;
 
 fn ready() -> Nacre {
     let nacre = Nacre::new();
@@ -212,14 +213,14 @@ fn a_refused_upload_is_answered_however_long_it_is() {
     }
     // An archive that has ended is not waited for to end again.
     let endless = fs::File::open("/dev/zero").unwrap();
-    let status = Command::new("timeout")
-        .args(["20", env!("CARGO_BIN_EXE_nacre"), "load"])
-        .env("NACRE_ROOT", nacre.root())
-        .env("NACRE_HOST", nacre.host())
-        .stdin(endless)
-        .stderr(Stdio::null())
-        .status()
-        .unwrap();
+    let status = patience::status(
+        Command::new("timeout")
+            .args(["20", env!("CARGO_BIN_EXE_nacre"), "load"])
+            .env("NACRE_ROOT", nacre.root())
+            .env("NACRE_HOST", nacre.host())
+            .stdin(endless)
+            .stderr(Stdio::null()),
+    );
     assert_eq!(status.code(), Some(1));
     nacre.check();
 }
@@ -247,12 +248,15 @@ fn bad_mount_points_are_refused_and_nothing_is_lost() {
     let mut user = Command::new("sleep")
         .arg("1000")
         .current_dir(&point)
+        // What outlives a failed test must not hold the pipe that the tests' output goes into.
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
         .spawn()
         .unwrap();
     nacre.fails(&["umount", target], 1, "busy");
     assert_eq!(fs::read_to_string(point.join("kept")).unwrap(), "kept");
     user.kill().unwrap();
-    user.wait().unwrap();
+    patience::exit(&mut user, "sleep");
     nacre.ok(&["umount", target]);
     // the name is taken by the kept upper, for other images and for containers
     nacre.fails(
@@ -321,13 +325,13 @@ fn a_service_holds_nothing_of_the_command_that_started_it() {
         env!("CARGO_BIN_EXE_nacre")
     );
     let start = Instant::now();
-    let output = Command::new("sh")
-        .args(["-c", &script])
-        .env("NACRE_ROOT", nacre.root())
-        .env("NACRE_HOST", nacre.host())
-        .stdin(Stdio::null())
-        .output()
-        .unwrap();
+    let output = patience::output(
+        Command::new("sh")
+            .args(["-c", &script])
+            .env("NACRE_ROOT", nacre.root())
+            .env("NACRE_HOST", nacre.host())
+            .stdin(Stdio::null()),
+    );
     assert!(output.status.success(), "{output:?}");
     // The pipe has ended, and the service has not.
     assert!(start.elapsed() < Duration::from_secs(10));
@@ -348,16 +352,16 @@ fn without_root_one_clear_error() {
         &["pull", "x"],
         &["system", "check"],
     ] {
-        let output = Command::new(&program)
-            .args(args)
-            .env("NACRE_ROOT", nacre.root())
-            .env("NACRE_HOST", nacre.host())
-            .uid(65_534)
-            .gid(65_534)
-            .current_dir("/")
-            .stdin(Stdio::null())
-            .output()
-            .unwrap();
+        let output = patience::output(
+            Command::new(&program)
+                .args(args)
+                .env("NACRE_ROOT", nacre.root())
+                .env("NACRE_HOST", nacre.host())
+                .uid(65_534)
+                .gid(65_534)
+                .current_dir("/")
+                .stdin(Stdio::null()),
+        );
         let said = String::from_utf8_lossy(&output.stderr);
         assert_eq!(
             output.status.code(),
@@ -369,16 +373,16 @@ fn without_root_one_clear_error() {
 
     // A service that may not be asked has not been stopped.
     nacre.ok(&["image", "ls"]);
-    let output = Command::new(&program)
-        .args(["service", "--stop"])
-        .env("NACRE_ROOT", nacre.root())
-        .env("NACRE_HOST", nacre.host())
-        .uid(65_534)
-        .gid(65_534)
-        .current_dir("/")
-        .stdin(Stdio::null())
-        .output()
-        .unwrap();
+    let output = patience::output(
+        Command::new(&program)
+            .args(["service", "--stop"])
+            .env("NACRE_ROOT", nacre.root())
+            .env("NACRE_HOST", nacre.host())
+            .uid(65_534)
+            .gid(65_534)
+            .current_dir("/")
+            .stdin(Stdio::null()),
+    );
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{said}");
     assert!(said.contains("Permission denied"), "{said}");
@@ -395,13 +399,13 @@ fn without_dev_fuse_a_mount_says_so() {
         env!("CARGO_BIN_EXE_nacre"),
         point.display()
     );
-    let output = Command::new("unshare")
-        .args(["-m", "sh", "-c", &script])
-        .env("NACRE_ROOT", nacre.root())
-        .env("NACRE_HOST", nacre.host())
-        .stdin(Stdio::null())
-        .output()
-        .unwrap();
+    let output = patience::output(
+        Command::new("unshare")
+            .args(["-m", "sh", "-c", &script])
+            .env("NACRE_ROOT", nacre.root())
+            .env("NACRE_HOST", nacre.host())
+            .stdin(Stdio::null()),
+    );
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{said}");
     assert!(said.contains("/dev/fuse"), "{said}");
@@ -418,17 +422,14 @@ fn a_service_in_use_refuses_to_stop_and_says_what_is_in_use() {
         "debian-min",
         point.to_str().unwrap(),
     ]);
-    let output = Command::new("curl")
-        .args([
-            "-s",
-            "-X",
-            "POST",
-            "--unix-socket",
-            nacre.path("nacre.sock").to_str().unwrap(),
-            "http://nacre/nacre/shutdown",
-        ])
-        .output()
-        .unwrap();
+    let output = patience::output(Command::new("curl").args([
+        "-s",
+        "-X",
+        "POST",
+        "--unix-socket",
+        nacre.path("nacre.sock").to_str().unwrap(),
+        "http://nacre/nacre/shutdown",
+    ]));
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(said.contains(point.to_str().unwrap()), "{said}");
     assert!(point.join("etc/passwd").exists());
@@ -450,7 +451,7 @@ fn a_service_killed_while_pulling_leaves_a_whole_store() {
             .unwrap();
         std::thread::sleep(std::time::Duration::from_millis(milliseconds));
         nacre.kill_service();
-        pull.wait().unwrap();
+        patience::exit(&mut pull, "nacre pull");
         nacre.check();
     }
     nacre.ok(&["pull", "-q", &oci_source("many-layers")]);

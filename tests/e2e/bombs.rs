@@ -31,9 +31,7 @@ struct Target {
 impl Target {
     fn new() -> Self {
         let mut nacre = Nacre::new();
-        let settings = nacre.path("nacre.toml");
-        fs::write(&settings, SETTINGS).unwrap();
-        nacre.set("NACRE_CONFIG", settings.to_str().unwrap());
+        nacre.configure(SETTINGS);
         nacre.ok(&["image", "ls"]);
         let pid = nacre.service_pid().unwrap();
         Self { nacre, pid }

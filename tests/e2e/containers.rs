@@ -1,6 +1,7 @@
 //! Processes in containers: exit codes, streams, signals, logs, exec, the rules of docker's command line.
 
 use crate::nacre::{Nacre, eventually, oci_source};
+use crate::patience;
 
 fn ready() -> Nacre {
     let nacre = Nacre::new();
@@ -80,16 +81,16 @@ fn a_terminal_is_a_terminal() {
         env!("CARGO_BIN_EXE_nacre"),
         nacre.host()
     );
-    let out = std::process::Command::new("script")
-        .args([
-            "-qec",
-            &format!("stty rows 33 cols 99; {command}"),
-            "/dev/null",
-        ])
-        .env("NACRE_ROOT", nacre.root())
-        .stdin(std::process::Stdio::null())
-        .output()
-        .unwrap();
+    let out = patience::output(
+        std::process::Command::new("script")
+            .args([
+                "-qec",
+                &format!("stty rows 33 cols 99; {command}"),
+                "/dev/null",
+            ])
+            .env("NACRE_ROOT", nacre.root())
+            .stdin(std::process::Stdio::null()),
+    );
     let text = String::from_utf8_lossy(&out.stdout);
     assert!(
         text.contains("/dev/pts/0") && text.contains("33 99"),
@@ -260,11 +261,8 @@ fn a_detached_container_lives_from_run_to_rm() {
 #[test]
 fn apt_get_installs_a_package_and_commit_keeps_it() {
     let nacre = ready();
-    if std::process::Command::new("apt-get")
-        .args(["update", "-qq"])
-        .output()
-        .map_or(true, |o| !o.status.success())
-    {
+    let updated = patience::output(std::process::Command::new("apt-get").args(["update", "-qq"]));
+    if !updated.status.success() {
         eprintln!("skipped: the host's own apt-get update fails, there are no packages to install");
         return;
     }

@@ -21,13 +21,15 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
 use std::os::unix::fs::symlink;
 use std::path::Path;
+use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
 use crate::hostile::{entries, image};
-use crate::nacre::Nacre;
+use crate::nacre::{Nacre, eventually};
+use crate::patience;
 
 const RUN: [&str; 4] = ["run", "--rm", "--network", "none"];
 
@@ -36,32 +38,15 @@ fn run(nacre: &Nacre, args: &[&str]) -> crate::nacre::Done {
 }
 
 #[test]
-fn cve_2024_21626_no_working_directory_leads_out_through_a_descriptor() {
+fn cve_2024_21626_no_descriptor_is_a_working_directory_or_leads_to_a_program() {
     let nacre = image("work:1", |_| {});
     let secret = nacre.path("secret");
     fs::write(&secret, "of the host").unwrap();
-    let up = format!("../../../../../../../..{}", secret.display());
-    for fd in 0..32 {
-        for at in ["/proc/self/fd", "/proc/1/fd", "/dev/fd"] {
-            let cwd = format!("{at}/{fd}");
-            let done = run(
-                &nacre,
-                &[
-                    "-w",
-                    &cwd,
-                    "work:1",
-                    "sh",
-                    "-c",
-                    &format!("busybox cat {up}; busybox ls -d /bin"),
-                ],
-            );
-            assert!(!done.stdout.contains("of the host"), "{cwd}: {done:?}");
-        }
-        if fd > 12 {
-            break;
-        }
-    }
-    // Of a command in a container too (`exec` was the other way in).
+    let program = nacre.path("program");
+    fs::copy("/bin/busybox", &program).unwrap();
+    // From a directory of the host's, up to its root and down again.
+    let up = |path: &Path| format!("../../../../../../../..{}", path.display());
+    let (secret, program) = (up(&secret), up(&program));
     nacre.ok(&[
         "run",
         "-d",
@@ -72,19 +57,97 @@ fn cve_2024_21626_no_working_directory_leads_out_through_a_descriptor() {
         "work:1",
         "busybox",
         "sleep",
-        "100",
+        "1000",
     ]);
-    for fd in 3..13 {
-        let cwd = format!("/proc/self/fd/{fd}");
-        let done = nacre.run(&["exec", "-w", &cwd, "box", "busybox", "cat", &up]);
-        assert!(!done.stdout.contains("of the host"), "{cwd}: {done:?}");
-        assert_ne!(done.code, 0, "{cwd}: {done:?}");
+    for fd in 0..16 {
+        for at in ["/proc/self/fd", "/proc/1/fd", "/dev/fd"] {
+            let cwd = format!("{at}/{fd}");
+            let command = [&cwd, "work:1", "busybox", "cat", &secret];
+            let started = run(&nacre, &[&["-w"][..], &command].concat());
+            assert_ne!(started.code, 0, "{cwd}: {started:?}");
+            assert!(started.said().contains("chdir to cwd"), "{started:?}");
+            // `exec` was the other way in.
+            let joined = nacre.run(&["exec", "-w", &cwd, "box", "busybox", "cat", &secret]);
+            assert_ne!(joined.code, 0, "{cwd}: {joined:?}");
+            assert!(joined.said().contains("chdir to cwd"), "{joined:?}");
+            // The host's program would be there to be overwritten, by /proc/self/exe of the process that it became.
+            let found = format!("{cwd}/{program}");
+            let started = run(&nacre, &["work:1", &found, "true"]);
+            assert_eq!(started.code, 127, "{found}: {started:?}");
+            let joined = nacre.run(&["exec", "box", &found, "true"]);
+            assert_eq!(joined.code, 127, "{found}: {joined:?}");
+        }
     }
     let fds = nacre.ok(&["exec", "box", "sh", "-c", "busybox ls /proc/self/fd"]);
     assert_eq!(
         fds.split_whitespace().collect::<Vec<_>>(),
         ["0", "1", "2", "3"]
     );
+    nacre.ok(&["rm", "-f", "box"]);
+}
+
+/// The hard case of the one above, held open: a directory of the host that is the container's very root in another mount.
+/// What looks for its name by inode numbers, as the C library does, takes it for the root.
+#[test]
+fn cve_2024_21626_the_root_in_another_mount_is_outside_of_the_root() {
+    let nacre = image("work:1", |_| {});
+    let seen = nacre.folder("seen");
+    fs::write(nacre.path("secret"), "of the host").unwrap();
+    nacre.ok(&[
+        "run",
+        "-d",
+        "--name",
+        "box",
+        "--network",
+        "none",
+        "work:1",
+        "busybox",
+        "sleep",
+        "1000",
+    ]);
+    let helper = nacre.path("mount.fuse.nacre");
+    symlink(env!("CARGO_BIN_EXE_nacre"), &helper).unwrap();
+    let mounted = patience::output(
+        Command::new(&helper)
+            .arg("box")
+            .arg(&seen)
+            .env("NACRE_ROOT", nacre.root())
+            .env("NACRE_HOST", nacre.host()),
+    );
+    assert!(mounted.status.success(), "{mounted:?}");
+    let pid = nacre.ok(&["inspect", "-f", "{{.State.Pid}}", "box"]);
+    // A process of the host, at that directory, which those in the container see.
+    let mut outside = Command::new("nsenter")
+        .args(["-t", &pid, "-p", "busybox", "sleep", "987"])
+        .current_dir(&seen)
+        // What outlives a failed test must not hold the pipe that the tests' output goes into.
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    // nsenter's child is the one; its number in the container is the last of those that it has.
+    let children = format!("/proc/{0}/task/{0}/children", outside.id());
+    let mut inside = String::new();
+    eventually("the process is at its place", || {
+        let child = fs::read_to_string(&children).unwrap_or_default();
+        let status = fs::read_to_string(format!("/proc/{}/status", child.trim()));
+        let status = status.unwrap_or_default();
+        let numbers = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
+        let own = numbers.and_then(|all| all.split_whitespace().next_back());
+        inside = own.unwrap_or_default().to_owned();
+        status.starts_with("Name:\tbusybox") && !inside.is_empty()
+    });
+    let cwd = format!("/proc/{inside}/cwd");
+    let done = nacre.run(&["exec", "-w", &cwd, "box", "busybox", "cat", "../secret"]);
+    assert_eq!(done.code, 126, "{done:?}");
+    assert!(
+        done.said().contains("outside of the container's root"),
+        "{done:?}"
+    );
+    nacre.ok(&["exec", "box", "busybox", "kill", &inside]);
+    patience::exit(&mut outside, "nsenter");
+    nacre.ok(&["umount", seen.to_str().unwrap()]);
     nacre.ok(&["rm", "-f", "box"]);
 }
 

@@ -7,6 +7,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use crate::nacre::Nacre;
+use crate::patience;
 use crate::registry::Registry;
 
 /// `htpasswd -Bbn me secret`
@@ -180,11 +181,11 @@ fn copy(from: &mut impl std::io::Read, to: &mut impl std::io::Write) {
 /// Runs openssl in a directory; no argument has a space.
 pub(crate) fn openssl(dir: &Path, args: &str) {
     let args: Vec<&str> = args.split(' ').collect();
-    let output = std::process::Command::new("openssl")
-        .args(&args)
-        .current_dir(dir)
-        .output()
-        .unwrap();
+    let output = patience::output(
+        std::process::Command::new("openssl")
+            .args(&args)
+            .current_dir(dir),
+    );
     assert!(
         output.status.success(),
         "openssl {args:?}: {}",
@@ -373,8 +374,7 @@ fn what_was_set_is_in_force_and_what_is_wrong_is_named() {
 
     let text = "idle-seconds = 77\ninsecure-registries = [\"10.0.0.0/8\"]\nstall-seconds = 5\n\
                 http-proxy = \"http://me:pass@p.test:1\"\n[limits]\nentries = 3\n";
-    fs::write(&config, text).unwrap();
-    nacre.set("NACRE_CONFIG", &named);
+    nacre.configure(text);
     nacre.set("NACRE_INSECURE_REGISTRIES", "r.test:1");
     let info = nacre.ok(&["info"]);
     for line in [

@@ -100,9 +100,10 @@ fn a_login_keeps_the_token_that_it_is_given_and_uses_it() {
 fn a_token_that_dies_within_a_pull_is_replaced() {
     let mut nacre = Nacre::new();
     let (closed, tokens, _open) = with_tokens(&nacre, "app");
-    nacre.configure("stall-seconds = 1\n");
+    // Long enough to be used once on a machine that is busy, and over when the stall is.
+    nacre.configure("stall-seconds = 5\n");
     // Whoever reads `expires_in` takes it to be good for five minutes.
-    tokens.set_lifetime(1);
+    tokens.set_lifetime(3);
     let proxy = Proxy::start(&closed);
     let image = format!("{}/app", proxy.address);
     let config = nacre.folder("docker-config").join("config.json");

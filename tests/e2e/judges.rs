@@ -17,6 +17,7 @@ use rustix::fs::{CWD, RenameFlags};
 use crate::mount_helper::Host;
 use crate::mounts::blobs;
 use crate::nacre::{Nacre, oci_source};
+use crate::patience;
 use crate::trees;
 
 /// A mount that is judged.
@@ -97,7 +98,7 @@ fn all_succeed(commands: Vec<Command>) {
     };
     let running: Vec<_> = commands.into_iter().map(run).collect();
     for (words, child) in running {
-        let output = child.wait_with_output().unwrap();
+        let output = patience::ended(child, &words, patience::SUITE);
         assert!(output.status.success(), "{words}:\n{}", said(&output));
     }
 }

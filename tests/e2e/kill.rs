@@ -8,6 +8,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use crate::nacre::{Nacre, eventually, oci_source, rounds};
+use crate::patience;
 use crate::trees;
 
 const VARIABLE: &str = "NACRE_FAILPOINT";
@@ -262,14 +263,10 @@ fn what_was_synced_in_a_mount_survives_a_killed_service() {
         std::thread::sleep(killer);
         nacre.kill_service();
         let last = out.lines().map_while(Result::ok).last();
-        writer.wait().unwrap();
+        patience::exit(&mut writer, "the writer");
         let last: usize = last.map_or(0, |line| line.trim().parse().unwrap());
         acknowledged += last;
-        drop(
-            Command::new("umount")
-                .args(["-l", point.to_str().unwrap()])
-                .status(),
-        );
+        take_away(&point);
         nacre.ok(&mount);
         for n in 1..=last {
             let content = fs::read_to_string(folder.join(format!("file-{n}"))).unwrap();
@@ -282,6 +279,11 @@ fn what_was_synced_in_a_mount_survives_a_killed_service() {
         acknowledged > 0,
         "the writer must come to something before it is interrupted"
     );
+}
+
+/// Takes a dead mount away. The next service may have done it before.
+fn take_away(point: &Path) {
+    patience::status(Command::new("umount").arg("-l").arg(point));
 }
 
 #[test]
@@ -313,7 +315,7 @@ fn a_file_without_a_name_goes_with_the_service_that_is_killed() {
     );
     nacre.kill_service();
     drop(file);
-    drop(Command::new("umount").args(["-l", target]).status());
+    take_away(&point);
     nacre.ok(&["mount", "--name", "work", target]);
     assert_eq!(nacre.kept("uppers"), before);
     nacre.ok(&["umount", target]);

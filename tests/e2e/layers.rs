@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::nacre::{Nacre, oci_source, run_tool, test_image};
+use crate::patience;
 use crate::trees;
 
 fn equals_umoci(image: &str) {
@@ -61,12 +62,12 @@ fn oci_cases_have_the_known_answer() {
         seen += 1;
         let name = case.file_name().unwrap().to_str().unwrap().to_owned();
         let check = |argument: &Path| {
-            let output = Command::new("python3")
-                .arg(cases.join("check.py"))
-                .arg(&case)
-                .arg(argument)
-                .output()
-                .unwrap();
+            let output = patience::output(
+                Command::new("python3")
+                    .arg(cases.join("check.py"))
+                    .arg(&case)
+                    .arg(argument),
+            );
             (!output.status.success()).then(|| String::from_utf8_lossy(&output.stdout).into_owned())
         };
         let pulled = nacre.run(&[
@@ -89,11 +90,11 @@ fn oci_cases_have_the_known_answer() {
         let point = nacre.folder(&name);
         nacre.ok(&["mount", "--read-only", &image, point.to_str().unwrap()]);
         let listing = nacre.path(&format!("{name}.jsonl"));
-        let walk = Command::new("python3")
-            .arg(cases.join("walk.py"))
-            .arg(&point)
-            .output()
-            .unwrap();
+        let walk = patience::output(
+            Command::new("python3")
+                .arg(cases.join("walk.py"))
+                .arg(&point),
+        );
         assert!(
             walk.status.success(),
             "{name}: {}",

@@ -4,6 +4,9 @@
 #![expect(clippy::unwrap_used, reason = "a test panics on what it cannot do")]
 #![expect(clippy::print_stderr, reason = "a test that cannot run says why")]
 
+#[path = "../common/patience.rs"]
+mod patience;
+
 mod bad_input;
 mod bombs;
 mod commits;

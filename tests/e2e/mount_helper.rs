@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use crate::nacre::{Nacre, oci_source};
+use crate::patience;
 
 /// A store with an image, and a mount namespace in which `/sbin` has the helpers.
 pub(crate) struct Host {
@@ -173,12 +174,12 @@ fn a_containers_root_is_mounted_elsewhere_and_is_the_same_filesystem() {
 
     let point = nacre.folder("n");
     let helper = |name: &str, args: &[&str]| {
-        let done = Command::new(host.helpers.join(name))
-            .args(args)
-            .env("NACRE_ROOT", nacre.root())
-            .env("NACRE_HOST", nacre.host())
-            .output()
-            .unwrap();
+        let done = patience::output(
+            Command::new(host.helpers.join(name))
+                .args(args)
+                .env("NACRE_ROOT", nacre.root())
+                .env("NACRE_HOST", nacre.host()),
+        );
         assert!(
             done.status.success(),
             "{}",

@@ -4,12 +4,13 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use sha2::{Digest as _, Sha256};
 
 use crate::nacre::{Nacre, oci_source, run_tool};
+use crate::patience;
 use crate::trees;
 
 fn with_image(image: &str) -> Nacre {
@@ -176,6 +177,9 @@ fn a_tree_that_a_process_has_not_left_is_refused_and_nobody_else_waits() {
     let mut inside = Command::new("sleep")
         .arg("1000")
         .current_dir(&point)
+        // What outlives a failed test must not hold the pipe that the tests' output goes into.
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
         .spawn()
         .unwrap();
     nacre.ok(&["umount", "-l", target]);
@@ -204,7 +208,7 @@ fn a_tree_that_a_process_has_not_left_is_refused_and_nobody_else_waits() {
         assert!(went_first, "others wait for {command:?}");
     }
     inside.kill().unwrap();
-    inside.wait().unwrap();
+    patience::exit(&mut inside, "sleep");
     nacre.ok(&["mount", "--name", "kept", "debian-min", target]);
     nacre.ok(&["umount", target]);
     nacre.check();
@@ -279,20 +283,14 @@ fn diff_lists_changes_sorted() {
 
 /// Hashes every file of the store's blobs.
 pub(crate) fn blobs(nacre: &Nacre) -> Vec<(String, String)> {
-    let root = nacre.root();
-    let mut found = Vec::new();
-    let mut folders = vec![root.join("blobs")];
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(folder).unwrap().flatten() {
-            let path = entry.path();
-            if path.is_dir() {
-                folders.push(path);
-            } else {
-                let hash = hex::encode(Sha256::digest(fs::read(&path).unwrap()));
-                found.push((path.display().to_string(), hash));
-            }
-        }
-    }
+    let mut found: Vec<_> = nacre
+        .kept("blobs")
+        .into_iter()
+        .map(|path| {
+            let hash = hex::encode(Sha256::digest(fs::read(&path).unwrap()));
+            (path, hash)
+        })
+        .collect();
     found.sort();
     assert!(!found.is_empty(), "the image must have large files");
     found
@@ -395,7 +393,7 @@ impl MappedRead {
         let mut child = Command::new("python3")
             .args(["-c", script, &len.to_string()])
             .stdin(File::open(path).unwrap())
-            .stdout(std::process::Stdio::piped())
+            .stdout(Stdio::piped())
             .spawn()
             .unwrap();
         let mut line = [0; 6];
@@ -412,11 +410,11 @@ impl MappedRead {
     /// Writes through a shared writable mapping of the same file.
     fn write_through_a_second_mapping(&self, writer: &File) {
         let script = "import mmap\nm = mmap.mmap(0, 4096)\nm[100:107] = b'mapped!'\nm.flush()\n";
-        let status = Command::new("python3")
-            .args(["-c", script])
-            .stdin(writer.try_clone().unwrap())
-            .status()
-            .unwrap();
+        let status = patience::status(
+            Command::new("python3")
+                .args(["-c", script])
+                .stdin(writer.try_clone().unwrap()),
+        );
         assert!(status.success());
     }
 }

@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::patience::{self, Watch};
+
 /// What a finished command left.
 #[derive(Debug)]
 pub(crate) struct Done {
@@ -16,12 +18,20 @@ pub(crate) struct Done {
     pub(crate) stderr: String,
 }
 
+impl Done {
+    /// All that it said, wherever.
+    pub(crate) fn said(&self) -> String {
+        format!("{}{}", self.stdout, self.stderr)
+    }
+}
+
 pub(crate) struct Nacre {
     dir: tempfile::TempDir,
     /// The store, below the test's own directory.
     root: &'static str,
     /// More variables of every command.
     env: Vec<(String, String)>,
+    _watch: Watch,
 }
 
 impl Nacre {
@@ -39,6 +49,7 @@ impl Nacre {
             dir,
             root,
             env: Vec::new(),
+            _watch: Watch::new(),
         }
     }
 
@@ -122,7 +133,8 @@ impl Nacre {
         let input = input.to_vec();
         // A command that does not read its input closes it early: that is no fault of the test.
         let feeder = std::thread::spawn(move || stdin.write_all(&input).is_ok());
-        let output = child.wait_with_output().unwrap();
+        let words: Vec<&OsStr> = args.iter().map(AsRef::as_ref).collect();
+        let output = patience::ended(child, &format!("nacre {words:?}"), patience::PROGRAM);
         feeder.join().unwrap();
         Done {
             code: output
@@ -153,7 +165,7 @@ impl Nacre {
         text: &str,
     ) -> Done {
         let done = self.run(args);
-        let said = format!("{}{}", done.stdout, done.stderr);
+        let said = done.said();
         assert_eq!(done.code, code, "nacre {args:?} said:\n{said}");
         assert!(
             said.contains(text),
@@ -219,6 +231,11 @@ impl Drop for Nacre {
         // Whatever names this test's directory on its command line is the service, a shim or what they started.
         let needle = self.dir.path().to_string_lossy().into_owned();
         for pid in processes_naming(&needle) {
+            // A container's first process does not name it, and would outlive the shim that is killed here with its service.
+            let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
+            for child in children.unwrap_or_default().split_whitespace() {
+                quietly("kill", &["-9", child]);
+            }
             quietly("kill", &["-9", &pid]);
         }
         if let Some(pid) = self.service_pid() {
@@ -251,21 +268,17 @@ fn processes_naming(needle: &str) -> Vec<String> {
 
 fn quietly(program: &str, args: &[&str]) {
     // Clean-up goes on whatever one step answers; what it leaves shows in the next run.
-    drop(
-        Command::new(program)
-            .args(args)
-            .stderr(Stdio::null())
-            .stdout(Stdio::null())
-            .status(),
-    );
+    let child = Command::new(program)
+        .args(args)
+        .stderr(Stdio::null())
+        .stdout(Stdio::null())
+        .spawn();
+    drop(child.map(|mut child| patience::exit(&mut child, program)));
 }
 
 /// Runs a tool of the host that must succeed; returns its standard output.
 pub(crate) fn run_tool(program: &str, args: &[&str]) -> String {
-    let output = Command::new(program)
-        .args(args)
-        .output()
-        .unwrap_or_else(|e| panic!("{program}: {e}"));
+    let output = patience::output(Command::new(program).args(args));
     assert!(
         output.status.success(),
         "{program} {args:?}: {}",

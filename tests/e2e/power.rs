@@ -8,7 +8,7 @@ use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use crate::nacre::{Nacre, oci_source, rounds, run_tool};
+use crate::nacre::{Nacre, eventually, oci_source, rounds, run_tool};
 use crate::trees;
 
 const VARIABLE: &str = "NACRE_FAILPOINT";
@@ -151,11 +151,7 @@ fn an_acknowledged_pull_and_commit_survive_power_loss() {
 #[test]
 fn what_was_fsynced_in_a_mount_survives_power_loss() {
     for round in 0..rounds(2) {
-        let machine = Machine::new();
-        let image = pulled(&machine);
-        let point = mount(&machine.nacre, &["--name", "work", &image]);
-        let contents = synced_files(&point, round);
-        let after = machine.loses_power();
+        let (after, contents) = synced_before_power_loss(&Machine::new(), round);
         after.check();
         let point = mount(&after, &["--name", "work"]);
         for (path, content) in contents {
@@ -171,6 +167,14 @@ fn what_was_fsynced_in_a_mount_survives_power_loss() {
             "a synced rename leaves no old name"
         );
     }
+}
+
+/// What is found after files of a mount were synced and the power went, and what must be in them.
+fn synced_before_power_loss(machine: &Machine, round: usize) -> (Nacre, Vec<(PathBuf, Vec<u8>)>) {
+    let image = pulled(machine);
+    let point = mount(&machine.nacre, &["--name", "work", &image]);
+    let contents = synced_files(&point, round);
+    (machine.loses_power(), contents)
 }
 
 /// A new file, one of the image's that is written in place, and one that came by rename: all synced.
@@ -421,6 +425,30 @@ fn what_was_cut_off_does_not_come_back_after_power_loss() {
     }
 }
 
+/// A service that is in use does not leave when it is asked to. Who asked kills it next, or the machine goes down.
+#[test]
+fn what_nobody_synced_is_durable_when_the_service_was_told_to_end() {
+    let machine = Machine::new();
+    let image = pulled(&machine);
+    let point = mount(&machine.nacre, &["--name", "work", &image]);
+    let content = vec![7; 3 << 20];
+    fs::write(point.join("root/large"), &content).unwrap();
+    fs::rename(point.join("usr/share/doc"), point.join("usr/share/docs")).unwrap();
+    let pid = machine.nacre.service_pid().unwrap().to_string();
+    run_tool("kill", &["-TERM", &pid]);
+    let log = machine.nacre.root().join("service.log");
+    eventually("the service says that all is durable", || {
+        let log = fs::read_to_string(&log).unwrap();
+        log.contains("what is in use is durable")
+    });
+    let after = machine.loses_power();
+    after.check();
+    let point = mount(&after, &["--name", "work"]);
+    assert_eq!(fs::read(point.join("root/large")).unwrap(), content);
+    assert!(point.join("usr/share/docs").exists());
+    assert!(!point.join("usr/share/doc").exists());
+}
+
 /// The tests above would notice: each with one sync taken out.
 #[test]
 fn without_its_sync_a_pull_is_lost() {
@@ -451,11 +479,8 @@ fn without_its_sync_a_large_content_is_lost() {
 #[test]
 fn without_its_sync_a_file_of_a_mount_is_lost() {
     let mut machine = Machine::new();
-    let image = pulled(&machine);
     machine.nacre.set(VARIABLE, "sync.data-file=skip");
-    let point = mount(&machine.nacre, &["--name", "work", &image]);
-    let contents = synced_files(&point, 1);
-    let after = machine.loses_power();
+    let (after, contents) = synced_before_power_loss(&machine, 1);
     let point = mount(&after, &["--name", "work"]);
     let is_there = |(path, content): &(PathBuf, Vec<u8>)| {
         fs::read(point.join(path)).is_ok_and(|found| found == *content)

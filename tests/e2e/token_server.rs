@@ -14,6 +14,7 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use serde_json::json;
 
 use crate::edges_auth::openssl;
+use crate::patience;
 
 /// What docker-registry and the tokens call each other.
 const NAME: &str = "tests";
@@ -220,7 +221,7 @@ fn sign(dir: &Path, text: &[u8]) -> Vec<u8> {
         .spawn()
         .unwrap();
     child.stdin.take().unwrap().write_all(text).unwrap();
-    let output = child.wait_with_output().unwrap();
+    let output = patience::ended(child, "openssl dgst", patience::PROGRAM);
     assert!(output.status.success());
     output.stdout
 }

@@ -8,6 +8,7 @@ use nacre::runtime::spec::{Access, MountSource};
 use nacre::runtime::{Launch, Phase, Shim, ShimError, StartErrorKind, Whom};
 
 use crate::fixture::{Container, everything, read_all, until};
+use crate::patience;
 
 #[test]
 fn exit_codes_come_through() {
@@ -168,7 +169,7 @@ fn a_container_outlives_a_killed_service_and_its_end_is_known_to_the_next() {
         .unwrap();
     until("it has started", || dir.path().join("started").exists());
     service.kill().unwrap();
-    service.wait().unwrap();
+    patience::exit(&mut service, "the service that was played");
     let state_dir = std::fs::read_to_string(dir.path().join("state-dir")).unwrap();
     let shim = Shim::open(&state_dir).unwrap();
     assert_eq!(shim.state().unwrap().phase, Phase::Running);
@@ -213,13 +214,7 @@ fn a_killed_shim_takes_its_container_along() {
         .nth(1)
         .unwrap()
         .to_owned();
-    assert!(
-        Command::new("kill")
-            .args(["-9", &shim_pid])
-            .status()
-            .unwrap()
-            .success()
-    );
+    assert!(patience::status(Command::new("kill").args(["-9", &shim_pid])).success());
     let exit = container.shim().wait().unwrap();
     assert_eq!(
         (exit.code, exit.trouble.as_deref()),

@@ -16,6 +16,8 @@ use nacre::runtime::spec::{
 use nacre::runtime::{AttachRequest, Exit, Launch, Shim, ShimError, StartError, Whom};
 use rustix::mount::{OpenTreeFlags, open_tree};
 
+use crate::patience::Watch;
+
 /// All streams.
 pub(crate) fn everything() -> AttachRequest {
     AttachRequest {
@@ -41,6 +43,7 @@ pub(crate) struct Container {
     /// What is run as its shim.
     pub(crate) program: PathBuf,
     shim: Option<Shim>,
+    _watch: Watch,
 }
 
 static COUNT: AtomicU32 = AtomicU32::new(0);
@@ -85,6 +88,7 @@ impl Container {
             spec,
             program: env!("CARGO_BIN_EXE_nacre").into(),
             shim: None,
+            _watch: Watch::new(),
         }
     }
 

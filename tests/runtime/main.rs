@@ -2,6 +2,9 @@
 //! The root is an empty tree with this machine's own programs bound in, so that nothing has to be downloaded.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+#[path = "../common/patience.rs"]
+mod patience;
+
 mod confinement;
 mod ends;
 mod exec;

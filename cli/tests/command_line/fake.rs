@@ -16,6 +16,8 @@ use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+use crate::patience;
+
 /// What a route answers.
 #[derive(Clone)]
 pub(crate) enum Reply {
@@ -139,6 +141,7 @@ pub(crate) fn thin() -> Command {
 }
 
 pub(crate) fn run(mut command: Command, input: &[u8]) -> Output {
+    let what = format!("{command:?}");
     let mut child = command
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -151,7 +154,7 @@ pub(crate) fn run(mut command: Command, input: &[u8]) -> Output {
         // A program that ends early reads no more.
         drop(stdin.write_all(&input));
     });
-    let output = child.wait_with_output().unwrap();
+    let output = patience::ended(child, &what, patience::PROGRAM);
     writer.join().unwrap();
     output
 }

@@ -10,6 +10,7 @@ use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{Winsize, tcgetattr, tcsetwinsize};
 
 use crate::fake::{Fake, Reply, thin};
+use crate::patience;
 
 const ID: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 
@@ -19,11 +20,13 @@ struct Pty {
 }
 
 fn pty() -> Pty {
-    let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+    let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
     grantpt(&master).unwrap();
     unlockpt(&master).unwrap();
     let name = ptsname(&master, Vec::new()).unwrap();
-    let slave = rustix::fs::open(name, OFlags::RDWR | OFlags::NOCTTY, Mode::empty()).unwrap();
+    // A program that another test starts meanwhile must not hold it open: reading ends when the last one has closed it.
+    let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let slave = rustix::fs::open(name, flags, Mode::empty()).unwrap();
     let size = Winsize {
         ws_row: 40,
         ws_col: 120,
@@ -98,7 +101,7 @@ fn the_detach_keys_leave_and_the_terminal_is_as_it_was() {
     let mut child = spawn(&fake, &pty, &["run", "-it", "x"]);
     until(|| is_raw(&pty));
     pty.master.write_all(&[b'a', 16, 17]).unwrap();
-    let status = child.wait().unwrap();
+    let status = patience::exit(&mut child, "nacre-thin");
     assert_eq!(status.code(), Some(0), "leaving is success");
     assert!(!is_raw(&pty), "the terminal is left raw");
     until(|| {
@@ -113,7 +116,7 @@ fn bytes_reach_the_terminal_as_they_are_and_the_exit_code_too() {
     let fake = container(false, b"raw \x1b[31mbytes\r\n");
     let mut pty = pty();
     let mut child = spawn(&fake, &pty, &["run", "-it", "x"]);
-    assert_eq!(child.wait().unwrap().code(), Some(7));
+    assert_eq!(patience::exit(&mut child, "nacre-thin").code(), Some(7));
     assert!(!is_raw(&pty));
     let mut seen = [0; 256];
     let count = pty.master.read(&mut seen).unwrap();
@@ -134,7 +137,7 @@ fn a_signal_goes_to_the_process_and_not_to_us() {
             .any(|line| line.contains("/kill?signal=TERM"))
     });
     pty.master.write_all(&[16, 17]).unwrap();
-    assert_eq!(child.wait().unwrap().code(), Some(0));
+    assert_eq!(patience::exit(&mut child, "nacre-thin").code(), Some(0));
 }
 
 #[test]
@@ -145,7 +148,10 @@ fn without_a_proxy_a_signal_ends_us_and_restores_the_terminal() {
     until(|| is_raw(&pty));
     let pid = rustix::process::Pid::from_child(&child);
     rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
-    assert_eq!(child.wait().unwrap().code(), Some(128 + 15));
+    assert_eq!(
+        patience::exit(&mut child, "nacre-thin").code(),
+        Some(128 + 15)
+    );
     assert!(!is_raw(&pty));
 }
 
@@ -154,7 +160,7 @@ fn an_archive_is_never_written_to_a_terminal() {
     let fake = container(false, b"");
     let mut pty = pty();
     let mut child = spawn(&fake, &pty, &["save", "x"]);
-    assert_eq!(child.wait().unwrap().code(), Some(1));
+    assert_eq!(patience::exit(&mut child, "nacre-thin").code(), Some(1));
     let mut seen = [0; 256];
     let count = pty.master.read(&mut seen).unwrap();
     let text = String::from_utf8_lossy(seen.get(..count).unwrap()).into_owned();
@@ -207,7 +213,11 @@ fn a_login_asks_and_does_not_show_the_password() {
     until(|| !echoes());
     pty.master.write_all(b"hunter2\n").unwrap();
     let seen = read_until(&mut pty.master, "Login Succeeded\r\n");
-    assert_eq!(child.wait().unwrap().code(), Some(0), "{seen:?}");
+    assert_eq!(
+        patience::exit(&mut child, "nacre-thin").code(),
+        Some(0),
+        "{seen:?}"
+    );
     assert!(!seen.contains("hunter2"), "{seen:?}");
     assert!(
         seen.starts_with("Username: me\r\nPassword: \r\n"),
@@ -235,7 +245,7 @@ fn layers_have_a_line_each_and_the_end_stands_below() {
     )]);
     let mut pty = pty();
     let mut child = spawn(&fake, &pty, &["pull", "h.io/d:1"]);
-    assert_eq!(child.wait().unwrap().code(), Some(0));
+    assert_eq!(patience::exit(&mut child, "nacre-thin").code(), Some(0));
     drop(pty.slave);
     let mut seen = Vec::new();
     // A pty whose other side is closed ends with an error.

@@ -13,6 +13,7 @@ use nacre_fs::flags::MountFlags;
 use nacre_store::Kind;
 use rustix::io::Errno;
 
+use crate::patience;
 use crate::support::{Layer, Mounted, TempStore, can_mount};
 
 #[test]
@@ -117,7 +118,7 @@ impl Elsewhere {
 impl Drop for Elsewhere {
     fn drop(&mut self) {
         self.0.kill().unwrap();
-        self.0.wait().unwrap();
+        patience::exit(&mut self.0, "unshare");
     }
 }
 

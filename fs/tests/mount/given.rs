@@ -11,15 +11,16 @@ use std::thread;
 use nacre_fs::mount::Profile;
 use nacre_fs::vfs::Vfs;
 
+use crate::patience;
 use crate::support::{Layer, Mounted, TempStore, can_mount, noise};
 
 /// Pages of a file in the page cache once it was opened, and nothing read: as util-linux's fincore(1) finds them.
 fn pages_after_opening(path: &Path) -> u64 {
-    let out = Command::new("fincore")
-        .args(["--noheadings", "--output", "PAGES"])
-        .arg(path)
-        .output()
-        .unwrap();
+    let out = patience::output(
+        Command::new("fincore")
+            .args(["--noheadings", "--output", "PAGES"])
+            .arg(path),
+    );
     assert!(out.status.success(), "{out:?}");
     String::from_utf8(out.stdout)
         .unwrap()

@@ -6,16 +6,7 @@ use std::time::{Duration, Instant};
 
 use nacre_fs::vfs::Vfs;
 
-use crate::support::{Layer, Mounted, TempStore, as_killed, can_mount};
-
-fn mounted(layer: Layer) -> Option<(TempStore, Mounted)> {
-    can_mount().then(|| {
-        let store = TempStore::new();
-        let chain = store.image(&[layer]);
-        let mount = Mounted::writable(store.upper(chain));
-        (store, mount)
-    })
-}
+use crate::support::{Layer, as_killed, mounted};
 
 fn until(what: &str, holds: impl Fn() -> bool) {
     let began = Instant::now();

@@ -3,6 +3,8 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+#[path = "../../../tests/common/patience.rs"]
+mod patience;
 
 mod engine;
 mod given;

@@ -16,6 +16,7 @@ use nacre_store::{
 use tempfile::TempDir;
 
 use crate::common::ops::Picture;
+use crate::patience::{self, Watch};
 
 /// Whether mounts can be made here; says why not.
 pub(crate) fn can_mount() -> bool {
@@ -34,6 +35,7 @@ pub(crate) fn can_mount() -> bool {
 pub(crate) struct TempStore {
     store: Option<Store>,
     dir: TempDir,
+    _watch: Watch,
 }
 
 impl TempStore {
@@ -55,6 +57,7 @@ impl TempStore {
         Self {
             store: Some(store),
             dir,
+            _watch: Watch::new(),
         }
     }
 
@@ -118,12 +121,13 @@ impl TempStore {
 /// What a kill of the server would leave: the store's files as the host has them now.
 pub(crate) fn as_killed(store: &TempStore) -> (TempDir, Store) {
     let copy = tempfile::tempdir().unwrap();
-    let done = Command::new("cp")
-        .arg("-a")
-        .arg(store.path().join("store"))
-        .arg(copy.path())
-        .status();
-    assert!(done.unwrap().success());
+    let done = patience::status(
+        Command::new("cp")
+            .arg("-a")
+            .arg(store.path().join("store"))
+            .arg(copy.path()),
+    );
+    assert!(done.success());
     let opened = Store::open(&copy.path().join("store"), Options::default());
     (copy, opened.unwrap())
 }
@@ -316,6 +320,16 @@ impl Drop for Mounted {
         self.served.detach(&self.root, None, true).ok();
         self.served.shutdown(Duration::from_secs(10)).ok();
     }
+}
+
+/// A store with an image of one layer, and a writable layer over it, mounted; none where mounts cannot be made.
+pub(crate) fn mounted(layer: Layer) -> Option<(TempStore, Mounted)> {
+    can_mount().then(|| {
+        let store = TempStore::new();
+        let chain = store.image(&[layer]);
+        let mount = Mounted::writable(store.upper(chain));
+        (store, mount)
+    })
 }
 
 /// Bytes that are all different for a while, so that a piece in the wrong place shows.

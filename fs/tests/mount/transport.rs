@@ -9,16 +9,8 @@ use std::time::{Duration, Instant};
 
 use rustix::fs::{AtFlags, CWD, StatxFlags};
 
-use crate::support::{Layer, Mounted, TempStore, can_mount, noise};
-
-fn mounted(layer: Layer) -> Option<(TempStore, Mounted)> {
-    can_mount().then(|| {
-        let store = TempStore::new();
-        let chain = store.image(&[layer]);
-        let mount = Mounted::writable(store.upper(chain));
-        (store, mount)
-    })
-}
+use crate::patience;
+use crate::support::{Layer, mounted, noise};
 
 /// The mode of a setuid program after a shell's command on it, as root with these capabilities taken away.
 fn mode_after(command: &str, less: &str) -> Option<u32> {
@@ -26,11 +18,11 @@ fn mode_after(command: &str, less: &str) -> Option<u32> {
         .file("f", b"bytes")
         .but(|entry| entry.mode = 0o6777);
     let (_store, mount) = mounted(layer)?;
-    let status = Command::new("setpriv")
-        .args([&format!("--bounding-set={less}"), "sh", "-c", command])
-        .current_dir(&mount.root)
-        .status()
-        .unwrap();
+    let status = patience::status(
+        Command::new("setpriv")
+            .args([&format!("--bounding-set={less}"), "sh", "-c", command])
+            .current_dir(&mount.root),
+    );
     assert!(status.success(), "{command}");
     Some(std::fs::metadata(mount.path("f")).unwrap().mode() & 0o7777)
 }
@@ -101,7 +93,7 @@ fn a_process_that_is_killed_in_a_request_is_gone_and_the_mount_goes_on() {
             .unwrap();
         thread::sleep(Duration::from_millis(5 + round));
         child.kill().unwrap();
-        child.wait().unwrap();
+        patience::exit(&mut child, "dd");
         std::fs::remove_file(mount.path("f")).ok();
     }
     assert!(started.elapsed() < Duration::from_secs(60));
@@ -151,12 +143,12 @@ fn an_acl_set_by_a_member_keeps_setgid_and_one_set_by_a_stranger_takes_it() {
         let Some((_store, mount)) = mounted(layer) else {
             return;
         };
-        let status = Command::new("setpriv")
-            .args(["--reuid=1000", "--regid=1000", groups, "--inh-caps=-all"])
-            .args(["setfacl", "-m", "u:7:rwx", "f"])
-            .current_dir(&mount.root)
-            .status()
-            .unwrap();
+        let status = patience::status(
+            Command::new("setpriv")
+                .args(["--reuid=1000", "--regid=1000", groups, "--inh-caps=-all"])
+                .args(["setfacl", "-m", "u:7:rwx", "f"])
+                .current_dir(&mount.root),
+        );
         assert!(status.success());
         let mode = std::fs::metadata(mount.path("f")).unwrap().mode() & 0o7777;
         assert_eq!(mode, expected, "with {groups}");

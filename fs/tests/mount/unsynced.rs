@@ -9,21 +9,16 @@ use std::time::{Duration, Instant};
 use nacre_fs::vfs::{Access, Mode, Vfs};
 use nacre_store::{Content, Ino};
 
-use crate::support::{Layer, Mounted, TempStore, as_killed, can_mount, noise};
+use crate::support::{self, Layer, Mounted, TempStore, as_killed, can_mount, noise};
 
 const CHUNK: usize = 64 << 10;
 const LARGE: usize = 40 * CHUNK;
 
 fn mounted() -> Option<(TempStore, Mounted)> {
-    can_mount().then(|| {
-        let store = TempStore::new();
-        let layer = Layer::new()
-            .file("small", &noise(5_000, 1))
-            .file("large", &noise(LARGE, 2));
-        let chain = store.image(&[layer]);
-        let mount = Mounted::writable(store.upper(chain));
-        (store, mount)
-    })
+    let layer = Layer::new()
+        .file("small", &noise(5_000, 1))
+        .file("large", &noise(LARGE, 2));
+    support::mounted(layer)
 }
 
 fn ino(vfs: &Vfs, path: &str) -> Ino {

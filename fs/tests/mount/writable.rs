@@ -10,18 +10,10 @@ use rustix::fs::{AtFlags, CWD, FallocateFlags};
 use rustix::io::Errno;
 
 use crate::mapped::Mapped;
-use crate::support::{Layer, Mounted, TempStore, can_mount, noise};
+use crate::patience;
+use crate::support::{Layer, Mounted, TempStore, can_mount, mounted, noise};
 
 const CHUNK: usize = 64 << 10;
-
-fn mounted(layer: Layer) -> Option<(TempStore, Mounted)> {
-    can_mount().then(|| {
-        let store = TempStore::new();
-        let chain = store.image(&[layer]);
-        let mount = Mounted::writable(store.upper(chain));
-        (store, mount)
-    })
-}
 
 /// Mounts the same upper once more, by a server that remembers nothing.
 fn remounted(store: &TempStore, mount: Mounted) -> Mounted {
@@ -353,7 +345,7 @@ fn a_running_program_cannot_be_written() {
     let mut child = Command::new(mount.path("sleep")).arg("30").spawn().unwrap();
     let written = OpenOptions::new().write(true).open(mount.path("sleep"));
     child.kill().unwrap();
-    child.wait().unwrap();
+    patience::exit(&mut child, "sleep");
     assert_eq!(written.unwrap_err().kind(), ErrorKind::ExecutableFileBusy);
 }
 
@@ -397,18 +389,18 @@ fn privileges_go_when_somebody_else_writes() {
     // Opened by us, written by somebody without CAP_FSETID.
     let mode = || std::fs::metadata(mount.path("f")).unwrap().mode() & 0o7777;
     assert_eq!(mode(), 0o6777);
-    let status = Command::new("setpriv")
-        .args([
-            "--reuid=1000",
-            "--regid=1000",
-            "--clear-groups",
-            "--inh-caps=-all",
-            "--bounding-set=-all",
-        ])
-        .args(["sh", "-c", "echo y >> f"])
-        .current_dir(&mount.root)
-        .status()
-        .unwrap();
+    let status = patience::status(
+        Command::new("setpriv")
+            .args([
+                "--reuid=1000",
+                "--regid=1000",
+                "--clear-groups",
+                "--inh-caps=-all",
+                "--bounding-set=-all",
+            ])
+            .args(["sh", "-c", "echo y >> f"])
+            .current_dir(&mount.root),
+    );
     assert!(status.success());
     assert_eq!(mode(), 0o777);
 }

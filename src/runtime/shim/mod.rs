@@ -42,6 +42,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use serde::{Deserialize, Serialize};
 
+use super::boot::this_boot;
 use super::state_dir::{self, StateDir};
 use super::wire::{Answer, Phase, StartError, State};
 
@@ -103,10 +104,6 @@ impl Running {
             poll(&mut [PollFd::new(&process, PollFlags::IN)], limit.as_ref()).unwrap_or_default();
         }
     }
-}
-
-fn this_boot() -> io::Result<String> {
-    std::fs::read_to_string("/proc/sys/kernel/random/boot_id").map(|id| id.trim().to_owned())
 }
 
 /// Field 22 of `/proc/PID/stat`; counted from the end of the name, which may hold anything.

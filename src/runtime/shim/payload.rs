@@ -6,6 +6,7 @@
 use std::cell::OnceCell;
 use std::ffi::CString;
 use std::io::{self, PipeWriter, Write};
+use std::os::fd::RawFd;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -24,6 +25,9 @@ use crate::runtime::oci::Confinement;
 use crate::runtime::rootfs::{Kind, RootFs, Stat};
 use crate::runtime::wire::{StartError, StartErrorKind};
 use crate::sys;
+
+/// The lowest descriptor that is not one of the program's own three.
+const FIRST_OF_LIBRARY: RawFd = 3;
 
 /// What remains to do inside.
 #[derive(Clone)]
@@ -96,9 +100,12 @@ impl Executor for Payload {
 impl Payload {
     /// Directory, filter, capabilities: in this order, each needs the rights that the next takes away.
     fn confine(&self) -> Result<(), StartError> {
-        std::env::set_current_dir(&self.cwd)
-            .and_then(|()| std::env::current_dir())
-            .map_err(|error| self.no_directory(&error))?;
+        // What libcontainer has open, the root as the host sees it among it, is a way out for a directory or a command that
+        // names it. Before the capabilities go: until then nobody in the container may look at what we have open.
+        sys::forget_directories(FIRST_OF_LIBRARY).map_err(|error| {
+            StartError::other(format!("letting go of the host's directories: {error}"))
+        })?;
+        self.go_to_directory()?;
         if self.confinement.seals_cgroups {
             sys::make_read_only(c"/sys/fs/cgroup").map_err(|error| {
                 StartError::other(format!("making /sys/fs/cgroup read-only: {error}"))
@@ -111,6 +118,18 @@ impl Payload {
         let capabilities = self.capabilities()?;
         drop_privileges(&capabilities, create_syscall().as_ref())
             .map_err(|error| StartError::other(format!("unable to apply caps: {error}")))
+    }
+
+    /// Nothing moves the process afterwards, so what is found here holds for the program.
+    fn go_to_directory(&self) -> Result<(), StartError> {
+        let there = std::env::set_current_dir(&self.cwd)
+            .and_then(|()| sys::working_directory())
+            .map_err(|error| self.no_directory(&error))?;
+        if there.is_absolute() {
+            return Ok(());
+        }
+        let outside = io::Error::other("it is outside of the container's root");
+        Err(self.no_directory(&outside))
     }
 
     fn find(&self) -> Result<PathBuf, StartError> {

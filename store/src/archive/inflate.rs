@@ -3,6 +3,8 @@
 use std::io::{self, BufRead, Read};
 
 use flate2::bufread::GzDecoder;
+use zstd::stream::raw::{self, InBuffer, Operation, OutBuffer};
+use zstd::zstd_safe;
 
 use super::error::{ArchiveError, Place};
 use super::input::{self, count};
@@ -49,9 +51,7 @@ pub fn inflate<'a>(
                 offset: 0,
                 source,
             };
-            let mut decoder = zstd::Decoder::with_buffer(source).map_err(wrong)?;
-            decoder.window_log_max(ZSTD_WINDOW_LOG_MAX).map_err(wrong)?;
-            Decoder::Zstd(decoder)
+            Decoder::Zstd(Zstd::new(source).map_err(wrong)?)
         }
         _ if magic.starts_with(XZ_MAGIC) => {
             return Err(ArchiveError::UnsupportedCompression { format: "xz" });
@@ -153,7 +153,7 @@ impl<R: Read> BufRead for Source<R> {
 enum Decoder<R: Read> {
     Plain(Source<R>),
     Gzip(Gzip<R>),
-    Zstd(zstd::Decoder<'static, Source<R>>),
+    Zstd(Zstd<R>),
 }
 
 impl<R: Read> Decoder<R> {
@@ -165,7 +165,7 @@ impl<R: Read> Decoder<R> {
                 .map_err(|error| classify(error, GZIP, gzip.consumed())),
             Self::Zstd(zstd) => zstd
                 .read(buf)
-                .map_err(|error| classify(error, ZSTD, zstd.get_ref().consumed)),
+                .map_err(|error| classify(error, ZSTD, zstd.source.consumed)),
         }
     }
 
@@ -173,7 +173,7 @@ impl<R: Read> Decoder<R> {
         match self {
             Self::Plain(source) => source.consumed,
             Self::Gzip(gzip) => gzip.consumed(),
-            Self::Zstd(zstd) => zstd.get_ref().consumed,
+            Self::Zstd(zstd) => zstd.source.consumed,
         }
     }
 }
@@ -260,6 +260,85 @@ fn skip_padding(source: &mut Source<impl Read>) -> io::Result<()> {
             return Err(io::Error::new(io::ErrorKind::InvalidData, garbage));
         }
         source.consume(len);
+    }
+}
+
+/// The longest header of a zstd frame: with its magic, a descriptor, a window, a dictionary and a size.
+const ZSTD_HEADER_BYTES_MAX: usize = 18;
+
+/// Frames of a zstd file, one after another. What it says of an archive never depends on how the archive arrives, as it does
+/// with libzstd alone: that one decodes a frame which lies before it whole in one go, and only then holds it to the size that
+/// it declares, and only otherwise to the cap on its window.
+struct Zstd<R> {
+    source: Source<R>,
+    decoder: raw::Decoder<'static>,
+    /// The first bytes of the frame that is being read, its header among them; empty between frames.
+    head: Vec<u8>,
+    /// Bytes that came out of the frame.
+    inflated: u64,
+}
+
+impl<R: Read> Zstd<R> {
+    fn new(source: Source<R>) -> io::Result<Self> {
+        let mut decoder = raw::Decoder::new()?;
+        decoder.set_parameter(zstd_safe::DParameter::WindowLogMax(ZSTD_WINDOW_LOG_MAX))?;
+        Ok(Self {
+            source,
+            decoder,
+            head: Vec::with_capacity(ZSTD_HEADER_BYTES_MAX),
+            inflated: 0,
+        })
+    }
+
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        while !buf.is_empty() {
+            let in_head = self.head.len() < ZSTD_HEADER_BYTES_MAX;
+            let input = self.source.fill_buf()?;
+            let is_over = input.is_empty();
+            if is_over && self.head.is_empty() {
+                break;
+            }
+            // The header byte by byte: so libzstd never has a frame before it whole.
+            let len = if in_head { 1 } else { input.len() };
+            let mut from = InBuffer::around(input.get(..len).unwrap_or_default());
+            let mut to = OutBuffer::around(&mut *buf);
+            let missing = self.decoder.run(&mut from, &mut to)?;
+            let (read, written) = (from.pos(), to.pos());
+            if in_head {
+                self.head.extend(input.iter().take(read));
+            }
+            self.source.consume(read);
+            self.inflated = self.inflated.saturating_add(count(written));
+            if missing == 0 {
+                self.end_frame()?;
+            } else if is_over && written == 0 {
+                return Err(io::Error::new(
+                    io::ErrorKind::UnexpectedEof,
+                    "the last frame is cut off",
+                ));
+            }
+            if written > 0 {
+                return Ok(written);
+            }
+        }
+        Ok(0)
+    }
+
+    fn end_frame(&mut self) -> io::Result<()> {
+        let declared = zstd_safe::get_frame_content_size(&self.head);
+        let unread = |error: zstd_safe::ContentSizeError| {
+            io::Error::new(io::ErrorKind::InvalidData, error.to_string())
+        };
+        let declared = declared.map_err(unread)?;
+        let inflated = std::mem::take(&mut self.inflated);
+        self.head.clear();
+        match declared {
+            Some(declared) if declared != inflated => Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                format!("a frame declares {declared} bytes and holds {inflated}"),
+            )),
+            Some(_) | None => Ok(()),
+        }
     }
 }
 
@@ -399,15 +478,8 @@ mod tests {
     fn bytes_come_whole_however_they_arrive() {
         let content: Vec<u8> = (0..300_000_u32).flat_map(|n| n.to_le_bytes()).collect();
         for archive in [gzip(&content), zstd_frame(&content), content.clone()] {
-            struct Drip<'a>(&'a [u8]);
-            impl Read for Drip<'_> {
-                fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-                    let part = buf.len().min(1021);
-                    self.0.read(&mut buf[..part])
-                }
-            }
             let mut out = Vec::new();
-            inflate(Drip(&archive), &Limits::default())
+            inflate(Few(&archive, 1021), &Limits::default())
                 .unwrap()
                 .read_to_end(&mut out)
                 .unwrap();
@@ -551,6 +623,57 @@ mod tests {
             inflated(&zstd_frame(small), &limits).unwrap().len(),
             small.len()
         );
+    }
+
+    /// A source that gives a few bytes at a time.
+    struct Few<'a>(&'a [u8], usize);
+
+    impl Read for Few<'_> {
+        fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+            let part = buf.len().min(self.1);
+            self.0.read(&mut buf[..part])
+        }
+    }
+
+    #[test]
+    fn a_zstd_frame_that_lies_is_refused_however_it_arrives() {
+        // Magic, a descriptor, a size of 5; then an empty last block.
+        let holds_nothing = [0x28, 0xb5, 0x2f, 0xfd, 0x20, 5, 1, 0, 0];
+        // A size of 5 again; a block of "abc", then an empty last one.
+        let holds_less = *b"\x28\xb5\x2f\xfd\x20\x05\x18\0\0abc\x01\0\0";
+        // A window beyond the cap, a size of 1 in four bytes, a last block of "x".
+        let wide = *b"\x28\xb5\x2f\xfd\x80\x90\x01\0\0\0\x09\0\0x";
+        let good = zstd_frame(b"good");
+        for bad in [&holds_nothing[..], &holds_less, &wide] {
+            for archive in [bad.to_vec(), [bad, &good].concat(), [&good, bad].concat()] {
+                for len in [1, 4, 5, 6, 9, 13, 1 << 20] {
+                    let mut out = Vec::new();
+                    let error = inflate(Few(&archive, len), &Limits::default())
+                        .unwrap()
+                        .read_to_end(&mut out)
+                        .unwrap_err();
+                    let error = ArchiveError::from_source(error, Place::default);
+                    assert!(
+                        matches!(&error, ArchiveError::Inflate { format: "zstd", .. }),
+                        "{len}: {error}"
+                    );
+                }
+            }
+        }
+    }
+
+    /// libzstd takes what follows in a header for a frame if its bytes look like one and arrive by themselves.
+    #[test]
+    fn a_zstd_frame_within_the_header_of_another_is_none() {
+        // A descriptor that names a dictionary, whose number is a magic; from there on it reads as a frame of "x".
+        let archive = *b"\x28\xb5\x2f\xfd\x23\x28\xb5\x2f\xfd\x20\x01\x09\0\0x";
+        for len in [1, 5, 1 << 20] {
+            let mut out = Vec::new();
+            let read = inflate(Few(&archive, len), &Limits::default())
+                .unwrap()
+                .read_to_end(&mut out);
+            assert!(read.is_err() && out.is_empty(), "{len}: {out:?}");
+        }
     }
 
     #[test]

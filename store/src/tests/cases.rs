@@ -5,6 +5,7 @@ use std::process::Command;
 
 use super::layout::Layout;
 use super::listing::{lines, list};
+use super::patience;
 use super::support::TempStore;
 
 /// Where the shared folder is, if it is here.
@@ -48,12 +49,12 @@ fn every_shared_case_unpacks_to_a_peers_tree() {
             None => listing.path().as_os_str().to_owned(),
             Some(_) => "--error".into(),
         };
-        let check = Command::new("python3")
-            .arg(dir.join("check.py"))
-            .arg(&case)
-            .arg(answer)
-            .output()
-            .unwrap();
+        let check = patience::output(
+            Command::new("python3")
+                .arg(dir.join("check.py"))
+                .arg(&case)
+                .arg(answer),
+        );
         if !check.status.success() {
             let why = String::from_utf8_lossy(&check.stdout).into_owned()
                 + &String::from_utf8_lossy(&check.stderr);

@@ -8,6 +8,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use super::listing::summary;
+use super::patience;
 use super::support::{chain, image, inventory, layer};
 use crate::failpoint::{self, Point};
 use crate::{ChainId, DocumentKind, FileName, Ino, Options, Override, Store, UpperOp};
@@ -170,18 +171,18 @@ fn killed_at_every_point_the_store_is_whole() {
             .tempdir()
             .unwrap();
         let root = dir.path().join("root");
-        let status = Command::new(std::env::current_exe().unwrap())
-            .args([
-                "--ignored",
-                "--exact",
-                "tests::kill_points::work_to_the_point",
-            ])
-            .env("NACRE_CRASH_ROOT", &root)
-            .env(failpoint::VARIABLE, format!("{point}=kill"))
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .status()
-            .unwrap();
+        let status = patience::status(
+            Command::new(std::env::current_exe().unwrap())
+                .args([
+                    "--ignored",
+                    "--exact",
+                    "tests::kill_points::work_to_the_point",
+                ])
+                .env("NACRE_CRASH_ROOT", &root)
+                .env(failpoint::VARIABLE, format!("{point}=kill"))
+                .stdout(Stdio::null())
+                .stderr(Stdio::null()),
+        );
         assert_eq!(
             status.signal(),
             Some(9),

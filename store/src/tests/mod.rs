@@ -6,6 +6,9 @@
     reason = "tests"
 )]
 
+#[path = "../../../tests/common/patience.rs"]
+mod patience;
+
 mod cases;
 mod crash;
 mod cves;

@@ -11,6 +11,8 @@ use rustix::fs::{CWD, FileType, FlockOperation, Mode, XattrFlags, inotify};
 
 use super::{Seen, code, errno, row};
 
+use crate::patience;
+
 #[test]
 fn row_54_attributes_are_kept_through_copy_up_and_refused_where_linux_refuses() {
     let base = "create f 644\nwrite f 0 100 102\nsetxattr f user.one x either\nsymlink x l";
@@ -169,11 +171,11 @@ fn row_58_locks_of_all_three_kinds_exclude_each_other() {
         seen.push(lock(&two, FlockOperation::NonBlockingLockExclusive));
         drop(one);
         seen.push(lock(&two, FlockOperation::NonBlockingLockExclusive));
-        let script = Command::new("python3")
-            .args(["-c", LOCKS])
-            .arg(root.join("f"))
-            .output();
-        let script = script.unwrap();
+        let script = patience::output(
+            Command::new("python3")
+                .args(["-c", LOCKS])
+                .arg(root.join("f")),
+        );
         assert!(
             script.status.success(),
             "{}",
