@@ -72,6 +72,17 @@ pub(super) fn is_synchronous(flags: u32) -> bool {
     flags.cast_signed() & libc::O_DSYNC != 0
 }
 
+/// Whether a file is emptied by somebody who opens it for reading.
+pub(super) fn truncates_unasked(flags: u32) -> bool {
+    let flags = flags.cast_signed();
+    flags & libc::O_ACCMODE == libc::O_RDONLY && flags & libc::O_TRUNC != 0
+}
+
+/// Whether a file is opened to be executed: `FMODE_EXEC` (include/linux/fs.h), which is in no header for programs.
+pub(super) fn is_execution(flags: u32) -> bool {
+    flags & 0x20 != 0
+}
+
 /// What may become of a file without a name.
 pub(super) fn fate(flags: u32) -> Fate {
     if flags.cast_signed() & libc::O_EXCL == 0 {

@@ -18,11 +18,17 @@ enum Opened {
     Backed(Arc<Backing>),
 }
 
+/// The handle of an open file. Nothing has to be found by it; a program that is being executed is known by it when it is closed.
+const FILE: u64 = 0;
+const PROGRAM: u64 = 1;
+
 impl Opened {
-    fn answer(&self, body: Body) -> Body {
+    fn answer(&self, body: Body, handle: u64) -> Body {
         match self {
-            Self::Flags(flags) => body.opened(*flags, 0),
-            Self::Backed(backing) => body.opened(fopen::NOFLUSH | fopen::PASSTHROUGH, backing.id),
+            Self::Flags(flags) => body.opened(handle, *flags, 0),
+            Self::Backed(backing) => {
+                body.opened(handle, fopen::NOFLUSH | fopen::PASSTHROUGH, backing.id)
+            }
         }
     }
 }
@@ -32,7 +38,7 @@ fn entry(made: Result<Attr>) -> Result<Body> {
 }
 
 fn created((attr, opened): (Attr, Opened)) -> Body {
-    opened.answer(Body::default().entry(&attr))
+    opened.answer(Body::default().entry(&attr), FILE)
 }
 
 fn size(done: Result<usize>) -> Result<Body> {
@@ -137,7 +143,7 @@ impl Shell {
             Op::Open { .. }
             | Op::Create { .. }
             | Op::TmpFile(_)
-            | Op::Release
+            | Op::Release { .. }
             | Op::Read { .. }
             | Op::Write { .. }
             | Op::Fsync
@@ -155,12 +161,13 @@ impl Shell {
         match *op {
             Op::Open { flags, kill } => {
                 let opened = self.open(header, flags, kill);
-                reply.result(
-                    opened
-                        .as_ref()
-                        .map(|o| o.answer(Body::default()))
-                        .map_err(|e| *e),
-                );
+                let handle = if convert::is_execution(flags) {
+                    PROGRAM
+                } else {
+                    FILE
+                };
+                let answer = opened.as_ref().map(|o| o.answer(Body::default(), handle));
+                reply.result(answer.map_err(|e| *e));
             }
             Op::Create { create, name } => {
                 reply.result(self.create(header, &create, Some(name)).map(created));
@@ -168,7 +175,10 @@ impl Shell {
             Op::TmpFile(create) => {
                 reply.result(self.create(header, &create, None).map(created));
             }
-            Op::Release => {
+            Op::Release { handle } => {
+                if handle == PROGRAM {
+                    vfs.executed(node);
+                }
                 self.release(node);
                 reply.empty(Ok(()));
             }
@@ -215,10 +225,17 @@ impl Shell {
             return Err(Errno::NOSYS);
         }
         let (caller, access) = (convert::caller(header, 0), convert::access(flags));
+        // Who opens for writing was refused by the kernel if the program runs. `O_RDONLY | O_TRUNC` it refuses after we did it.
+        if convert::truncates_unasked(flags) && self.vfs.is_executed(header.node) {
+            return Err(Errno::TXTBSY);
+        }
         self.vfs
             .prepare_open(&caller, header.node, access, convert::kill(kill))?;
         self.sync_for(header.node, flags)?;
         let opened = self.open_mode(header.node, access)?;
+        if convert::is_execution(flags) {
+            self.vfs.executes(header.node);
+        }
         // What the kernel knows of the times may not be right any more. (Truncation made it forget them already.)
         if access == Access::Write && matches!(opened, Opened::Backed(_)) {
             self.vfs.tell_attributes(header.node);

@@ -181,8 +181,8 @@ impl Body {
     }
 
     /// How an open file is served. Handles are 0: open files are told apart by their inode alone.
-    pub(super) fn opened(self, flags: u32, backing: i32) -> Self {
-        self.u64(0).u32(flags).u32(backing.cast_unsigned())
+    pub(super) fn opened(self, handle: u64, flags: u32, backing: i32) -> Self {
+        self.u64(handle).u32(flags).u32(backing.cast_unsigned())
     }
 
     pub(super) fn size(len: u32) -> Self {
@@ -400,7 +400,11 @@ mod tests {
             ("entry", Body::default().entry(&attr()), 128),
             ("negative", Body::negative(), 128),
             ("attributes", Body::attributes(&attr()), 104),
-            ("created", Body::default().entry(&attr()).opened(0, 0), 144),
+            (
+                "created",
+                Body::default().entry(&attr()).opened(0, 0, 0),
+                144,
+            ),
             ("statx", Body::statx(&attr()), 288),
             ("statfs", Body::statfs(&host), 80),
             ("init", agreed.body(), 64),

@@ -174,7 +174,9 @@ pub(super) enum Op<'a> {
         bytes: &'a [u8],
     },
     StatFs,
-    Release,
+    Release {
+        handle: u64,
+    },
     Fsync,
     SetXattr {
         name: &'a [u8],
@@ -390,7 +392,7 @@ pub(super) fn op(opcode: u32, body: &[u8]) -> Parsed<Op<'_>> {
         15 => read(&mut r, |offset, size| Op::Read { offset, size })?,
         16 => write(&mut r)?,
         17 => Op::StatFs,
-        18 => Op::Release,
+        18 => Op::Release { handle: r.u64()? },
         20 | 30 => Op::Fsync,
         21 => set_xattr(&mut r)?,
         22 => {

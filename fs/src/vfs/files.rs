@@ -445,6 +445,21 @@ impl Vfs {
         }
     }
 
+    /// The file was opened to be executed.
+    pub fn executes(&self, ino: Ino) {
+        self.held.executes(ino);
+    }
+
+    /// Whether somebody executes it, or did until just now.
+    pub fn is_executed(&self, ino: Ino) -> bool {
+        self.held.is_executed(ino)
+    }
+
+    /// One of those who execute it has closed it.
+    pub fn executed(&self, ino: Ino) {
+        self.held.executed(ino);
+    }
+
     /// Whether anybody has the file open.
     pub fn is_open(&self, ino: Ino) -> bool {
         self.held.is_open(ino)

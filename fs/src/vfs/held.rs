@@ -50,6 +50,8 @@ struct State {
     lookups: HashMap<Ino, u64>,
     /// Inodes whose bytes the kernel was given at an opening. Until it forgets the inode it asks for them itself.
     given: HashSet<Ino>,
+    /// Programs that run, each with how many times it was opened for that.
+    programs: HashMap<Ino, u64>,
     orphans: HashSet<Ino>,
     /// Those of the orphans that were made without a name and may get one.
     unnamed: HashSet<Ino>,
@@ -128,6 +130,29 @@ impl Held {
         let mut state = self.state.lock();
         let opens = state.opens.get_mut(&ino);
         opens.is_some_and(|opens| !std::mem::replace(&mut opens.in_record, true))
+    }
+
+    /// The inode was opened to be executed.
+    pub(crate) fn executes(&self, ino: Ino) {
+        let mut state = self.state.lock();
+        let count = state.programs.entry(ino).or_insert(0);
+        *count = count.saturating_add(1);
+    }
+
+    /// Counts it back.
+    pub(crate) fn executed(&self, ino: Ino) {
+        let mut state = self.state.lock();
+        if let Some(count) = state.programs.get_mut(&ino) {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                state.programs.remove(&ino);
+            }
+        }
+    }
+
+    /// Whether somebody executes it.
+    pub(crate) fn is_executed(&self, ino: Ino) -> bool {
+        self.state.lock().programs.contains_key(&ino)
     }
 
     /// Whether the kernel was given the inode's bytes.
@@ -229,6 +254,7 @@ impl Held {
         state.opens.clear();
         state.lookups.clear();
         state.given.clear();
+        state.programs.clear();
         state.unnamed.clear();
         state.orphans.iter().copied().collect()
     }

@@ -6,7 +6,7 @@ use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _, Per
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use rustix::fs::{AtFlags, CWD, FallocateFlags};
+use rustix::fs::{AtFlags, CWD, FallocateFlags, Mode, OFlags};
 use rustix::io::Errno;
 
 use crate::mapped::Mapped;
@@ -343,10 +343,23 @@ fn a_running_program_cannot_be_written() {
     };
     std::fs::copy("/bin/sleep", mount.path("sleep")).unwrap();
     let mut child = Command::new(mount.path("sleep")).arg("30").spawn().unwrap();
-    let written = OpenOptions::new().write(true).open(mount.path("sleep"));
+    let program = mount.path("sleep");
+    let written = OpenOptions::new().write(true).open(&program);
+    // It is emptied by opening, before the kernel looks whether it may be.
+    let read_and_truncate = OFlags::RDONLY | OFlags::TRUNC;
+    let emptied = rustix::fs::open(&program, read_and_truncate, Mode::empty());
+    let len = std::fs::metadata(&program).unwrap().len();
     child.kill().unwrap();
     patience::exit(&mut child, "sleep");
     assert_eq!(written.unwrap_err().kind(), ErrorKind::ExecutableFileBusy);
+    assert_eq!(emptied.unwrap_err(), Errno::TXTBSY);
+    assert_eq!(len, std::fs::metadata("/bin/sleep").unwrap().len());
+    // The kernel tells of its end when it likes.
+    let began = Instant::now();
+    while let Err(errno) = rustix::fs::open(&program, read_and_truncate, Mode::empty()) {
+        assert!(began.elapsed() < Duration::from_secs(20), "{errno}");
+    }
+    assert_eq!(std::fs::metadata(&program).unwrap().len(), 0);
 }
 
 #[test]
