@@ -73,7 +73,7 @@ pub use filters::Filters;
 pub use history::Step as ImageStep;
 pub use image::{Found, Listed, Pruned};
 pub use logs::{Line, More, Stream, Wanted};
-pub use mounts::{MountRequest, Mounted};
+pub use mounts::{MountRequest, Mounted, View};
 pub use nacre_fs::diff::{Change, ChangeKind};
 pub use remove::{Options as RemoveOptions, Step as RemovalStep};
 pub use shared::Shared;

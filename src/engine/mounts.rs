@@ -71,12 +71,24 @@ pub struct MountRequest {
     pub target: Option<PathBuf>,
     /// The name that changes are kept under; made up if there is none.
     pub name: Option<String>,
-    /// Whether the image's own tree is wanted, which nobody can write.
-    pub read_only: bool,
+    /// Whether it can be written.
+    pub view: View,
     /// What holds for this mount alone.
     pub flags: MountFlags,
     /// The process in whose mount namespace the target is.
     pub peer: Option<i32>,
+}
+
+/// What of an image is shown.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum View {
+    /// The image with a writable layer over it.
+    #[default]
+    Writable,
+    /// The image's own tree, which nobody can write: fastest for small files.
+    ReadOnly,
+    /// The same, whose large files the kernel reads by itself (passthrough): each costs an `open`, and is read at the host's speed.
+    ReadOnlyPassthrough,
 }
 
 /// One mount, or a name that is not mounted.
@@ -184,7 +196,7 @@ impl Mounts {
 impl Engine {
     /// Mounts an image or a kept name.
     pub fn mount(&self, request: &MountRequest) -> Result<Mounted> {
-        if request.read_only && request.name.is_some() {
+        if request.view != View::Writable && request.name.is_some() {
             return Err(Error::invalid(
                 "a read-only mount keeps no changes: it has no name",
             ));
@@ -207,7 +219,7 @@ impl Engine {
         let mut state = self.mounts.0.lock();
         let (tree, made) = match &request.container {
             Some(container) => (self.container_tree(container)?, None),
-            None if request.read_only => (self.read_only_tree(request)?, None),
+            None if request.view != View::Writable => (self.read_only_tree(request)?, None),
             None => self.writable_tree(&mut state, request)?,
         };
         let attached = self.attach_tree(&tree, request, namespace);
@@ -246,9 +258,9 @@ impl Engine {
             let upper = self.containers.find(container)?.document().upper;
             return Ok(Some(Key::Upper(upper)));
         }
-        if request.read_only {
+        if request.view != View::Writable {
             let found = self.find_image(&request.image)?;
-            return Ok(Some(Key::Image(found.image.id)));
+            return Ok(Some(Key::Image(found.image.id, request.view)));
         }
         let kept = request
             .name
@@ -279,9 +291,9 @@ impl Engine {
             .map_or_else(|| request.image.clone(), |name| name.familiar());
         let root = self
             .roots
-            .read_only(&self.store, &found.image, &request.image)?;
+            .read_only(&self.store, &found.image, request.view, &request.image)?;
         Ok(Tree {
-            key: Key::Image(found.image.id),
+            key: Key::Image(found.image.id, request.view),
             name: None,
             image: found.image.id,
             image_name,

@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 
 use super::error::{Error, Result};
 use super::marks::{Mark, Marks};
+use super::mounts::View;
 
 /// How long the kernel may take to let go of a tree whose last mount is gone: it is done in microseconds, unless a
 /// process is just leaving it.
@@ -38,8 +39,8 @@ pub(crate) struct Root {
 pub(crate) enum Key {
     /// A writable layer's.
     Upper(UpperId),
-    /// An image's, read-only.
-    Image(ImageId),
+    /// An image's, read-only: served in one way or in the other, which a connection cannot change.
+    Image(ImageId, View),
 }
 
 /// All of them.
@@ -138,8 +139,18 @@ impl Roots {
     }
 
     /// The tree of an image. `name` is what the kernel shows as its source, if it is not served yet.
-    pub(crate) fn read_only(&self, store: &Store, image: &Image, name: &str) -> Result<Arc<Root>> {
-        self.get(Key::Image(image.id), name, Profile::ReadOnly, |_| {
+    pub(crate) fn read_only(
+        &self,
+        store: &Store,
+        image: &Image,
+        view: View,
+        name: &str,
+    ) -> Result<Arc<Root>> {
+        let profile = match view {
+            View::ReadOnlyPassthrough => Profile::ReadOnlyPassthrough,
+            View::ReadOnly | View::Writable => Profile::ReadOnly,
+        };
+        self.get(Key::Image(image.id, view), name, profile, |_| {
             let tree = store.tree(image.chain.as_ref())?;
             Ok(Arc::new(Vfs::read_only(store.clone(), tree)))
         })

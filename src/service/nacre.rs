@@ -9,7 +9,7 @@ use nacre_fs::flags::MountFlags;
 use super::answer::{self, Outcome};
 use super::call::Call;
 use super::{route, transfers};
-use crate::engine::{Error, MountRequest, Mounted, Unmount};
+use crate::engine::{Error, MountRequest, Mounted, Unmount, View};
 
 pub(crate) async fn mount(mut call: Call) -> Outcome {
     let asked: api::MountRequest = call.json().await?;
@@ -22,7 +22,16 @@ pub(crate) async fn mount(mut call: Call) -> Outcome {
             .transpose()?,
         name: asked.name.filter(|name| !name.is_empty()),
         container: asked.container.filter(|name| !name.is_empty()),
-        read_only: asked.read_only,
+        view: match (asked.read_only, asked.passthrough) {
+            (false, false) => View::Writable,
+            (true, false) => View::ReadOnly,
+            (true, true) => View::ReadOnlyPassthrough,
+            (false, true) => {
+                return Err(Error::invalid(
+                    "passthrough is for read-only mounts: one that can be written has it wherever that is safe",
+                ));
+            }
+        },
         flags: flags(&asked.options)?,
         peer: call.peer,
     };

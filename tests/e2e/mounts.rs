@@ -484,3 +484,38 @@ fn a_sync_that_failed_fails_for_all_who_have_the_file_open() {
     }
     nacre.ok(&["umount", point.to_str().unwrap()]);
 }
+
+/// The kernel reads the blob itself: there is one copy in memory, the host's, and none of the mount's.
+#[test]
+fn a_read_only_mount_with_passthrough_shows_the_same_and_keeps_no_pages_of_large_files() {
+    let nacre = with_image("debian-min");
+    let (plain, given) = (nacre.folder("plain"), nacre.folder("given"));
+    nacre.ok(&[
+        "mount",
+        "--read-only",
+        "debian-min",
+        plain.to_str().unwrap(),
+    ]);
+    let command = ["mount", "--read-only", "--passthrough", "debian-min"];
+    nacre.ok(&[&command[..], &[given.to_str().unwrap()]].concat());
+    assert_eq!(trees::list(&plain), trees::list(&given));
+    let (path, _) = trees::list(&given)
+        .into_iter()
+        .find(|(path, _)| fs::metadata(given.join(path)).is_ok_and(|meta| meta.len() > 1 << 20))
+        .unwrap();
+    let pages = |mount: &Path| {
+        let file = mount.join(&path);
+        let args = ["--noheadings", "--output", "PAGES", file.to_str().unwrap()];
+        run_tool("fincore", &args).trim().parse::<u64>().unwrap()
+    };
+    assert!(pages(&plain) > 200, "read and cached");
+    assert_eq!(pages(&given), 0, "read, and cached by the host");
+    for point in [&plain, &given] {
+        nacre.ok(&["umount", point.to_str().unwrap()]);
+    }
+    nacre.fails(
+        &["mount", "--passthrough", "debian-min"],
+        125,
+        "--read-only",
+    );
+}

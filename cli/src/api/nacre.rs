@@ -40,6 +40,9 @@ pub struct MountRequest {
     pub name: Option<String>,
     /// The image's own tree, which nobody can write.
     pub read_only: bool,
+    /// With `read_only`: the kernel reads large files by itself.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub passthrough: bool,
     /// What holds for this mount alone, as mount(8) names it: `ro`, `nosuid`,
     /// `nodev`, `noexec`, `nosymfollow`, `noatime`, `nodiratime`,
     /// `strictatime`, and their opposites.

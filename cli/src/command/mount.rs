@@ -32,6 +32,10 @@ pub(crate) struct Args {
     #[arg(short, long)]
     read_only: bool,
 
+    /// With --read-only: let the kernel read large files by itself, at the disk's speed; small files take longer to open
+    #[arg(long, requires = "read_only")]
+    passthrough: bool,
+
     /// Choose from an image for several platforms: os/arch[/variant]
     #[arg(long, value_name = "PLATFORM")]
     platform: Option<String>,
@@ -76,6 +80,7 @@ pub(crate) async fn run(session: &Session, args: Args) -> Result<()> {
         target: target.clone(),
         name: args.name.clone(),
         read_only: args.read_only,
+        passthrough: args.passthrough,
         platform: args.platform,
         ..MountRequest::default()
     };

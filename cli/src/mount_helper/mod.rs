@@ -119,6 +119,7 @@ async fn attach(session: &Session, source: &str, line: &Line) -> Result<()> {
             request.image = source.to_owned();
             // A name's changes can be looked at through a mount that is `ro`; without a name there are none.
             request.read_only = line.is_read_only() && line.name.is_none();
+            request.passthrough = line.is_passthrough;
         }
         Source::Container => request.container = Some(source.to_owned()),
         Source::Kept => request.name = Some(source.to_owned()),

@@ -89,6 +89,8 @@ pub(crate) struct Line {
     pub(super) root: Option<OsString>,
     pub(super) host: Option<String>,
     pub(super) is_remount: bool,
+    /// The kernel reads large files of a read-only view by itself.
+    pub(super) is_passthrough: bool,
     /// `-f` of mount(8): everything but the mount itself.
     pub(super) is_fake: bool,
 }
@@ -206,6 +208,7 @@ impl Line {
         }
         match (key, value) {
             ("remount", None) => self.is_remount = true,
+            ("passthrough", None) => self.is_passthrough = true,
             ("defaults", None) => self
                 .flags
                 .extend(["rw", "suid", "dev", "exec"].map(str::to_owned)),
