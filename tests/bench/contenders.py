@@ -64,9 +64,8 @@ class Store:
     def start(self):
         """Starts a service in the foreground. Returns it and the seconds until it has answered a request."""
         begin = time.perf_counter()
-        environment = os.environ | {"NACRE_ROOT": self.root, "NACRE_HOST": f"unix://{self.socket}"}
-        service = subprocess.Popen([NACRE, "service"], env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-                                   stderr=subprocess.DEVNULL)
+        service = subprocess.Popen([NACRE, "--root", self.root, "-H", f"unix://{self.socket}", "service"],
+                                   stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         while not self._answers():
             if service.poll() is not None:
                 raise Failed(f"the service on {self.root} ended with {service.returncode}")
@@ -134,6 +133,18 @@ def layer_files(image):
     with open(f"{blobs}/{index['manifests'][0]['digest'].split(':')[1]}") as file:
         manifest = json.load(file)
     return [f"{blobs}/{layer['digest'].split(':')[1]}" for layer in manifest["layers"]]
+
+
+def servers(is_one):
+    """The processes whose command line is one, by their numbers."""
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{pid}/cmdline", "rb") as file:
+                words = file.read().decode(errors="replace").split("\0")
+        except OSError:
+            continue   # it has ended meanwhile
+        if is_one(words):
+            yield int(pid)
 
 
 class Filesystem:
@@ -247,15 +258,7 @@ class FuseOverlayfs(Filesystem):
 
     def pid(self):
         """The server of this mount, by its command line."""
-        for pid in filter(str.isdigit, os.listdir("/proc")):
-            try:
-                with open(f"/proc/{pid}/cmdline", "rb") as file:
-                    words = file.read().split(b"\0")
-            except OSError:
-                continue
-            if words[0].endswith(b"fuse-overlayfs") and self.place.encode() in words:
-                return int(pid)
-        return None
+        return next(servers(lambda words: words[0].endswith("fuse-overlayfs") and self.place in words), None)
 
     def forget(self):
         """The next server may use the upper when this one has gone."""
@@ -291,6 +294,7 @@ def need(tree, store=None):
 def make_ready(of):
     """Stores of another program go: its format, or what it packs, may be another."""
     made(WORK)
+    end_left_over_servers()
     clean_up()
     mark = f"{WORK}/program"
     if not os.path.exists(mark) or open(mark).read() != of["sha256"]:
@@ -299,6 +303,19 @@ def make_ready(of):
         with open(mark, "w") as file:
             file.write(of["sha256"])
     made(MAIN.root)
+
+
+def end_left_over_servers():
+    """Of a run that was killed: they live on in its mount namespace, and would keep its loop file and its stores."""
+    def is_ours(words):
+        program = os.path.basename(words[0])
+        return program in ("nacre-service", "nacre", "fuse-overlayfs") and any(word.startswith(f"{WORK}/") for word in words)
+
+    left = list(servers(is_ours))
+    for pid in left:
+        os.kill(pid, signal.SIGKILL)
+    while any(os.path.exists(f"/proc/{pid}") for pid in left):
+        time.sleep(0.01)
 
 
 def clean_up():

@@ -4,7 +4,7 @@ all rows to FIGURES.md after each row (with fewer than five rounds: $B/figures-N
 
 Without rows: all that are missing or were cut short, or are of another program. With rows: these, anew if they were whole;
 `list` lists them. $B holds the images; a registry on 127.0.0.1:5000 serves them. As root, in a mount namespace of its own (run.sh)."""
-import sys, time, traceback
+import signal, sys, time, traceback
 
 sys.dont_write_bytecode = True
 import changes, clients, contenders, fresh, images, kept, large, machine, runs, table, trees
@@ -43,6 +43,7 @@ def main():
     if names == ["list"]:
         print("\n".join(f"{row.name:24} {row.title}" for row in ROWS))
         return
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("bench: cut short"))   # so that mounts and services are taken away
     rows, of = chosen(names), kept.program()
     contenders.make_ready(of)
     figures = kept.load()

@@ -73,11 +73,8 @@ def make_sparse():
     for home in ("layers/sparse/0", "flat/sparse"):
         file = f"{made(f'{B}/{home}')}/sparse.bin"
         if not os.path.exists(file):
-            sh(f"truncate -s {SPARSE_BYTES} {file} && head -c 65536 {LOWER_NOISE} | tee >(dd of={file} conv=notrunc status=none) | "
+            sh(f"truncate -s {SPARSE_BYTES} {file} && head -c 65536 {B}/flat/work/{LOWER} | tee >(dd of={file} conv=notrunc status=none) | "
                f"dd of={file} conv=notrunc bs=65536 seek={SPARSE_BYTES // 65536 - 1} status=none")
-
-
-LOWER_NOISE = f"{B}/flat/work/{LOWER}"
 
 
 def cached_bytes():
@@ -87,25 +84,29 @@ def cached_bytes():
     raise Failed("/proc/meminfo has no Cached")
 
 
+def two_mounts(kind):
+    first, second = (kind("work", f"{WORK}/own", read_only=True) for _ in range(2))
+    second.place = f"{first.place}-second"
+    return first, second
+
+
 def page_cache():
     """Growth while the file is read through one mount and then through the other."""
-    need("work")
-    pairs = {kind.name: (kind("work", f"{WORK}/own", True), kind("work", f"{WORK}/own", True)) for kind in FILESYSTEMS}
-
-    def grown(first, second):
-        second.place = f"{first.place}-second"
-        for filesystem in (first, second):
+    def grown(pair):
+        for filesystem in pair:
             filesystem.open()
         drop_caches()
         before = cached_bytes()
-        for filesystem in (first, second):
+        for filesystem in pair:
             filesystem.do(f"cat {LOWER} > /dev/null")
         growth = cached_bytes() - before
-        close((second, first))
+        close(pair)
         return growth
 
+    need("work")
+    pairs = {kind.name: two_mounts(kind) for kind in FILESYSTEMS}
     try:
-        yield [Contender(name, partial(grown, *pair)) for name, pair in pairs.items()]
+        yield [Contender(name, partial(grown, pair)) for name, pair in pairs.items()]
     finally:
         for pair in pairs.values():
             close(pair)
