@@ -78,26 +78,33 @@ def hundred_megabytes(place):
         left -= sum(os.lstat(f"{at}/{name}").st_size for at, _, names in os.walk(f"{place}/{package}") for name in names)
 
 
-def push():
-    """The base is there already; the committed layer is not, and the service has not compressed it before."""
-    store, registry = fresh_store(), EmptyRegistry()
+def commit_packages(store, tar):
+    """An image of debian-min and a layer of 100 MB; the layer's content also as a tar, for gzip."""
+    place = made(f"{WORK}/mnt/pushed")
     store.pull("debian-min")
-    place, tar = made(f"{WORK}/mnt/pushed"), f"{WORK}/pushed.tar"
     store.run(f"mount --name pushed {REGISTRY}/debian-min {place}")
-    hundred_megabytes(f"{place}/packages")
-    sh(f"tar -C {place} -cf {tar} packages")
-    store.run(f"umount {place}")
+    try:
+        hundred_megabytes(f"{place}/packages")
+        sh(f"tar -C {place} -cf {tar} packages")
+    finally:
+        store.run(f"umount {place}")
     store.run(f"commit pushed {EMPTY_REGISTRY}/pushed")
     store.run(f"tag {REGISTRY}/debian-min {EMPTY_REGISTRY}/pushed:base")
+
+
+def push():
+    """The base is there already; the committed layer is not, and the service has not compressed it before."""
+    store, registry, tar = fresh_store(), EmptyRegistry(), f"{WORK}/pushed.tar"
 
     def ready():
         registry.begin()
         store.stop()
         store.run(f"push -q {EMPTY_REGISTRY}/pushed:base")
-        sh(f"{store.command('image ls')}; cat {tar} > /dev/null; sync")
+        sh(f"cat {tar} > /dev/null; sync")
 
     gzip = f"gzip -{GZIP_LEVEL}"
     try:
+        commit_packages(store, tar)
         yield [
             Contender("nacre", store.command(f"push -q {EMPTY_REGISTRY}/pushed:latest"), ready),
             Contender(gzip, f"{gzip} -c {tar} > {tar}.gz"),

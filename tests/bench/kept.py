@@ -2,9 +2,9 @@
 
 A row holds its samples, round by round, and what program they are of. Samples of two programs are never mixed. Tries with
 fewer rounds than count are kept in a file of their own, so that they never become part of a figure."""
-import hashlib, json, os, time
+import hashlib, json, os, shutil, time
 
-from machine import B, NACRE, ROUNDS, sh
+from machine import B, NACRE, PROGRAM, ROUNDS, WORK, made, sh
 
 ROUNDS_THAT_COUNT = 5
 FILE = f"{B}/figures.json" if ROUNDS >= ROUNDS_THAT_COUNT else f"{B}/figures-{ROUNDS}.json"
@@ -12,9 +12,12 @@ FILE = f"{B}/figures.json" if ROUNDS >= ROUNDS_THAT_COUNT else f"{B}/figures-{RO
 
 def program():
     """What is measured: its version, the commit of the checkout that it lies in, and its own digest, which decides."""
+    made(WORK)
+    shutil.copy(PROGRAM, f"{NACRE}.part")
+    os.replace(f"{NACRE}.part", NACRE)
     with open(NACRE, "rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    checkout = os.path.dirname(os.path.realpath(NACRE))
+    checkout = os.path.dirname(PROGRAM)
     return {"version": sh(f"{NACRE} --version"), "commit": sh(f"git -C {checkout} rev-parse --short HEAD", check=False),
             "sha256": digest[:16]}
 

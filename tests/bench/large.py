@@ -12,7 +12,7 @@ SEQUENTIAL_READ = "--readonly --rw=read --bs=128k --size=1g --io_size=4g"   # fo
 RANDOM_READ = "--readonly --rw=randread --bs=4k --size=1g --io_size=512m"
 SEQUENTIAL_WRITE = "--rw=write --bs=1m --size=1g --end_fsync=1"
 RANDOM_WRITE = "--rw=randwrite --bs=4k --size=1g --io_size=64m --end_fsync=1"
-SPARSE_BYTES = 5 << 30
+SPARSE_BYTES, ENDS_BYTES = 5 << 30, 64 << 10
 
 
 def fio(file, job):
@@ -73,8 +73,11 @@ def make_sparse():
     for home in ("layers/sparse/0", "flat/sparse"):
         file = f"{made(f'{B}/{home}')}/sparse.bin"
         if not os.path.exists(file):
-            sh(f"truncate -s {SPARSE_BYTES} {file} && head -c 65536 {B}/flat/work/{LOWER} | tee >(dd of={file} conv=notrunc status=none) | "
-               f"dd of={file} conv=notrunc bs=65536 seek={SPARSE_BYTES // 65536 - 1} status=none")
+            with open(f"{file}.part", "wb") as sparse:
+                sparse.write(os.urandom(ENDS_BYTES))
+                sparse.seek(SPARSE_BYTES - ENDS_BYTES)
+                sparse.write(os.urandom(ENDS_BYTES))
+            os.rename(f"{file}.part", file)
 
 
 def cached_bytes():

@@ -2,9 +2,10 @@
 import os, subprocess, sys, time
 
 B = os.path.abspath(os.environ.get("B", "target/bench"))
-NACRE = os.path.abspath(sys.argv[1]) if len(sys.argv) > 1 else ""
+PROGRAM = os.path.realpath(sys.argv[1]) if len(sys.argv) > 1 else ""
 ROUNDS = int(sys.argv[2]) if len(sys.argv) > 2 else 5
 WORK = f"{B}/work/figures"
+NACRE = f"{WORK}/nacre"   # a copy of PROGRAM: a build meanwhile would change what is measured
 ASSETS = f"{B}/assets"
 REGISTRY = "127.0.0.1:5000"
 IMAGES = ("debian-min", "python-app", "node-app", "many-layers")
@@ -17,7 +18,7 @@ class Failed(Exception):
 
 def sh(command, check=True):
     try:
-        done = subprocess.run(["bash", "-c", command], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        done = subprocess.run(["bash", "-o", "pipefail", "-c", command], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                               text=True, timeout=COMMAND_SECONDS_MAX)
     except subprocess.TimeoutExpired:
         raise Failed(f"{command}\nno end after {COMMAND_SECONDS_MAX} s") from None
