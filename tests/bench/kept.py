@@ -11,15 +11,15 @@ FILE = f"{B}/figures.json" if ROUNDS >= ROUNDS_THAT_COUNT else f"{B}/figures-{RO
 
 
 def program():
-    """What is measured: its version, the commit of the checkout that it lies in, and its own digest, which decides."""
+    """What is measured: its version, its commit ($NACRE_COMMIT, or that of the checkout that it lies in), and its own digest, which
+    decides."""
     made(WORK)
     shutil.copy(PROGRAM, f"{NACRE}.part")
     os.replace(f"{NACRE}.part", NACRE)
     with open(NACRE, "rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    checkout = os.path.dirname(PROGRAM)
-    return {"version": sh(f"{NACRE} --version"), "commit": sh(f"git -C {checkout} rev-parse --short HEAD", check=False),
-            "sha256": digest[:16]}
+    commit = os.environ.get("NACRE_COMMIT") or sh(f"git -C {os.path.dirname(PROGRAM)} rev-parse --short HEAD", check=False)
+    return {"version": sh(f"{NACRE} --version"), "commit": commit or "?", "sha256": digest[:16]}
 
 
 def load():
