@@ -18,8 +18,8 @@ class Failed(Exception):
 
 def sh(command, check=True):
     try:
-        done = subprocess.run(["bash", "-o", "pipefail", "-c", command], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                              text=True, timeout=COMMAND_SECONDS_MAX)
+        done = subprocess.run(["bash", "-o", "pipefail", "-c", command], stdin=subprocess.DEVNULL, capture_output=True, text=True,
+                              timeout=COMMAND_SECONDS_MAX)
     except subprocess.TimeoutExpired:
         raise Failed(f"{command}\nno end after {COMMAND_SECONDS_MAX} s") from None
     if check and done.returncode:

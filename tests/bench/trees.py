@@ -10,8 +10,9 @@ from rows import Contender, Row, at_most
 
 WALK = "find . -printf '%p %s %m %T@ %i\\n' > /dev/null"
 READ = "tar c . | cat > /dev/null"
-# Reading all of node-app cold takes the peers minutes a round. This is a fifth of its files, and as mixed as the whole.
-SHARE = "app/node_modules/[a-d]*"
+# Reading all of node-app cold takes the peers minutes a round. This is a fifth of it: 15,994 of 76,964 files, 135 of 689 MB,
+# the median 614 bytes (of the whole: 559), nine tenths below 5.0 kB (4.8 kB); thousands in one directory, and a few large ones.
+SHARE = "app/node_modules/[n-r]* app/node_modules/@mui/icons-material/[A-D]* usr/bin"
 READ_SHARE = f"tar c {SHARE} | cat > /dev/null"
 GIT = "git -c safe.directory='*' -C repo status --porcelain > /dev/null"
 
@@ -93,7 +94,7 @@ def rows_of_mode(mode, read_only, goals):
         Row(f"walk-{name}-cold", f"walk with stat of node-app, {mode}, cold", partial(cold, "node-app", same(WALK), read_only), walk_cold),
         Row(f"read-{name}-warm", f"read of all files of node-app, {mode}, warm", partial(warm, "node-app", same(READ), read_only),
             read_warm),
-        Row(f"read-{name}-cold", f"read of all files of node-app's {SHARE}, {mode}, cold",
+        Row(f"read-{name}-cold", f"read of a fifth of node-app's files, {mode}, cold",
             partial(cold, "node-app", same(READ_SHARE), read_only), read_cold),
     ]
 
