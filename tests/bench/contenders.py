@@ -154,6 +154,15 @@ def servers(is_one):
             yield int(pid)
 
 
+def is_running(pid):
+    """Not so when it is a zombie: some machines have no init that takes them away."""
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
 class Filesystem:
     """One way to show a tree at `place`. What is written goes to `own`, which each opening begins anew."""
     name = ""
@@ -325,7 +334,7 @@ def end_left_over_servers():
     left = list(servers(is_ours))
     for pid in left:
         os.kill(pid, signal.SIGKILL)
-    while any(os.path.exists(f"/proc/{pid}") for pid in left):
+    while any(map(is_running, left)):
         time.sleep(0.01)
 
 
