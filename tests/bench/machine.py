@@ -1,114 +1,71 @@
-"""The machine and the contenders: shell commands, nacre with a store of its own, podman with one of its own."""
-import http.client, json, os, shutil, signal, socket, subprocess, sys, time
+"""The machine: shell commands, caches, the settings of a run. Knows no contender."""
+import os, subprocess, sys, time
 
-NACRE, ROUNDS = os.path.abspath(sys.argv[1]), int(sys.argv[2])
-B = os.environ["B"]
+B = os.path.abspath(os.environ.get("B", "target/bench"))
+PROGRAM = os.path.realpath(sys.argv[1]) if len(sys.argv) > 1 else ""
+ROUNDS = int(sys.argv[2]) if len(sys.argv) > 2 else 5
 WORK = f"{B}/work/figures"
-STORE, SOCKET = f"{WORK}/store", f"{WORK}/nacre.sock"
+NACRE = f"{WORK}/nacre"   # a copy of PROGRAM: a build meanwhile would change what is measured
+ASSETS = f"{B}/assets"
 REGISTRY = "127.0.0.1:5000"
 IMAGES = ("debian-min", "python-app", "node-app", "many-layers")
-ENV = os.environ | {"NACRE_ROOT": STORE, "NACRE_HOST": f"unix://{SOCKET}"}
-LIMITS = "--ulimit nofile=1024:1024 --ulimit nproc=1024:1024"
-PODMAN = (f"podman --root {WORK}/podman --runroot {WORK}/podman-run --storage-driver overlay --cgroup-manager cgroupfs "
-          "--events-backend none --log-level error")
+COMMAND_SECONDS_MAX = 1800   # a contender that hangs ends its row, not the run
+
+
+class Failed(Exception):
+    """A row cannot be measured; the others can."""
 
 
 def sh(command, check=True):
-    done = subprocess.run(["bash", "-c", command], env=ENV, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                          stderr=subprocess.PIPE, text=True)
+    try:
+        done = subprocess.run(["bash", "-o", "pipefail", "-c", command], stdin=subprocess.DEVNULL, capture_output=True, text=True,
+                              timeout=COMMAND_SECONDS_MAX)
+    except subprocess.TimeoutExpired:
+        raise Failed(f"{command}\nno end after {COMMAND_SECONDS_MAX} s") from None
     if check and done.returncode:
-        sys.exit(f"bench: {command}\n{done.stdout}{done.stderr}")
+        raise Failed(f"{command}\n{done.stdout[-3000:]}{done.stderr[-3000:]}")
     return done.stdout.strip()
 
 
-def nacre(arguments, check=True):
-    return sh(f"{NACRE} {arguments}", check)
-
-
-def service_pid():
-    return int(open(f"{STORE}/lock").read() or 0)
-
-
-def stop_service():
-    nacre("service --stop", check=False)
-    for _ in range(500):
-        if not os.path.exists(f"{STORE}/lock") or not open(f"{STORE}/lock").read().strip():
-            return
-        time.sleep(0.02)
-    sys.exit("bench: the service does not stop")
-
-
-def kill_service():
-    pid = service_pid()
-    os.kill(pid, signal.SIGKILL)
-    while os.path.exists(f"/proc/{pid}"):
-        time.sleep(0.001)
-
-
-def start_service():
-    """Starts a service in the foreground; returns it once a request has been answered, and the seconds that took."""
-    begin = time.perf_counter()
-    service = subprocess.Popen([NACRE, "service"], env=ENV, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-                               stderr=subprocess.DEVNULL)
-    while True:
-        try:
-            connection = http.client.HTTPConnection("nacre")
-            connection.sock = socket.socket(socket.AF_UNIX)
-            connection.sock.connect(SOCKET)
-            connection.request("GET", "/_ping")
-            if connection.getresponse().status == 200:
-                return service, time.perf_counter() - begin
-        except OSError:
-            if service.poll() is not None:
-                sys.exit("bench: the service ended")
-            time.sleep(0.0005)
-
-
-def fresh_nacre():
-    stop_service()
-    shutil.rmtree(STORE, ignore_errors=True)
-    nacre("image ls")
-    sh("sync")
-
-
-def fresh_podman():
-    sh(f"{PODMAN} rmi -af", check=False)
-    sh("sync")
-
-
-def podman_pull(image):
-    return f"{PODMAN} pull -q --tls-verify=false {REGISTRY}/{image}"
-
-
-def both_have(image):
-    nacre(f"pull -q {REGISTRY}/{image}")
-    sh(podman_pull(image))
-
-
-def drop_caches():
-    sh("sync; echo 3 > /proc/sys/vm/drop_caches")
+def timed(command):
+    start = time.perf_counter()
+    sh(command)
+    return time.perf_counter() - start
 
 
 def nothing():
     pass
 
 
-def layer_files(image):
-    """The compressed layers of a bench image."""
-    blobs = f"{B}/images/{image}/blobs/sha256"
-    index = json.load(open(f"{B}/images/{image}/index.json"))
-    manifest = json.load(open(f"{blobs}/{index['manifests'][0]['digest'].split(':')[1]}"))
-    return [f"{blobs}/{layer['digest'].split(':')[1]}" for layer in manifest["layers"]]
+def settle():
+    """Everybody's writes are on disk: nobody pays for the contender before."""
+    os.sync()
 
 
-def disk_bytes(path, leave_out="nothing"):
-    return int(sh(f"du -s --block-size=1 --exclude={leave_out} {path}").split()[0])
+def drop_caches():
+    os.sync()
+    with open("/proc/sys/vm/drop_caches", "w") as file:
+        file.write("3\n")
 
 
-def clean_up():
-    for place in ("view", "rw", "overlay", "point"):
-        sh(f"umount -l {WORK}/{place}", check=False)
-    nacre("rm -f bench", check=False)
-    sh(f"{PODMAN} rm -f -t 0 bench", check=False)
-    stop_service()
-    sh(f"{PODMAN} system reset -f", check=False)
+def made(directory):
+    os.makedirs(directory, exist_ok=True)
+    return directory
+
+
+def status_bytes(pid, field):
+    """A figure of /proc/PID/status: VmRSS, VmHWM."""
+    for line in open(f"/proc/{pid}/status"):
+        if line.startswith(f"{field}:"):
+            return 1024 * int(line.split()[1])
+    raise Failed(f"/proc/{pid}/status has no {field}")
+
+
+def disk_bytes(path):
+    return int(sh(f"du -s --block-size=1 {path}").split()[0])
+
+
+def unmount(place):
+    """Takes away all that is mounted at or below a place. Lazily: who still holds it may let go later."""
+    while os.path.ismount(place):
+        sh(f"umount -R {place} || umount -R -l {place}")
