@@ -33,7 +33,7 @@ pub(crate) struct Args {
     read_only: bool,
 
     /// With --read-only: let the kernel read large files by itself, at the disk's speed; small files take longer to open
-    #[arg(long, requires = "read_only")]
+    #[arg(long)]
     passthrough: bool,
 
     /// Choose from an image for several platforms: os/arch[/variant]
