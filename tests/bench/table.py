@@ -14,8 +14,8 @@ HEAD = ("| workload | nacre | peers in the same run | nacre's multiple | goal | 
 SHORT_HEAD = "| workload | nacre | peers in the same run | goal |\n|---|---:|---|---|"
 FOR_NEWCOMERS = (
     "run", "exec", "mount", "pull-python-app", "pull-node-app", "pull-many-layers", "push", "memory-node-app", "disk-with-archives", "disk",
-    "walk-ro-cold", "read-rw-warm", "node-warm", "python-warm", "git-warm", "lower-seq-read", "seq-write", "byte-dense",
-    "untar", "remove", "make", "touch", "append",
+    "walk-ro-cold", "read-rw-warm", "node-warm", "node-cold", "python-warm", "python-cold", "git-warm", "git-cold", "server-memory-rw",
+    "lower-seq-read", "seq-write", "byte-dense", "untar", "remove", "make", "touch", "append",
 )
 
 
