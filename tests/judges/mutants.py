@@ -200,7 +200,8 @@ def copy_sources(mutants):
 
 
 def build(binaries):
-    command = ["cargo", "test", "--release", "--locked", "--no-run", "-p", "nacre-fs"]
+    # The whole workspace: a part of it asks for other features of RocksDB, which would be compiled anew.
+    command = ["cargo", "test", "--release", "--locked", "--no-run", "--workspace"]
     for name in sorted(binaries):
         command += ["--test", name]
     environment = dict(os.environ)
