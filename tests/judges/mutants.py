@@ -133,7 +133,7 @@ MUTANTS = [
      "mount", "writable::privileges_go_when_somebody_else_writes"),
     ("51", "strangers-keep-setgid", "union/setattr.rs", "        if is_program || group != inode.gid {",
      "        if is_program || !@ && group != inode.gid {",
-     "rules", "a_write_by_a_stranger_takes_setuid_setgid_and_capabilities"),
+     "rules", "setgid_of_a_file_that_no_group_may_execute_goes_when_a_stranger_writes_and_stays_when_a_member_does"),
     ("52", "privileges-survive-a-chown", "union/setattr.rs", "        if inode.kind != Kind::Dir {",
      "        if inode.kind != Kind::Dir && !@ {",
      "rules", "chown_takes_privileges_from_files_whoever_asks_but_not_from_directories"),
