@@ -1,7 +1,8 @@
 //! Layer archives: a tar's bytes in, entries out, and back. Never opens a path, never touches the store.
 //!
-//! [`inflate`] takes the compression off, [`Reader`] parses (v7, ustar, star, GNU and PAX tars, sparse files of every
-//! version), [`Writer`] writes. All hold to [`Limits`]; what they refuse is an [`ArchiveError`] that names its object.
+//! [`inflate`] takes the compression off (`zstd_frames` knows zstd's), [`Reader`] parses (v7, ustar, star, GNU and PAX tars,
+//! sparse files of every version), [`Writer`] writes. All hold to [`Limits`]; what they refuse is an [`ArchiveError`] that
+//! names its object.
 
 mod context;
 mod encoding;
@@ -17,6 +18,7 @@ mod pax;
 mod reader;
 mod sparse;
 mod writer;
+mod zstd_frames;
 
 #[cfg(test)]
 pub(crate) mod tests;
