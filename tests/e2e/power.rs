@@ -81,6 +81,11 @@ fn mount(nacre: &Nacre, args: &[&str]) -> PathBuf {
     point
 }
 
+/// Mounts the layer called "work" as the loss of power left it.
+fn mount_work(after: &Nacre) -> PathBuf {
+    mount(after, &["--name", "work"])
+}
+
 fn is_whole(
     nacre: &Nacre,
     image: &str,
@@ -153,7 +158,7 @@ fn what_was_fsynced_in_a_mount_survives_power_loss() {
     for round in 0..rounds(2) {
         let (after, contents) = synced_before_power_loss(&Machine::new(), round);
         after.check();
-        let point = mount(&after, &["--name", "work"]);
+        let point = mount_work(&after);
         for (path, content) in contents {
             assert_eq!(
                 fs::read(point.join(&path)).unwrap(),
@@ -289,7 +294,7 @@ fn files_of_the_image_that_were_written_and_not_synced_are_whole_after_power_los
         let files = unsynced_files(&point);
         let after = machine.loses_power();
         after.check();
-        let point = mount(&after, &["--name", "work"]);
+        let point = mount_work(&after);
         assert_eq!(
             fs::read(point.join("root/other")).unwrap(),
             b"synced",
@@ -309,7 +314,7 @@ fn without_their_undo_records_files_of_the_image_are_torn() {
     let point = mount(&machine.nacre, &["--name", "work", &image]);
     let files = unsynced_files(&point);
     let after = machine.loses_power();
-    let point = mount(&after, &["--name", "work"]);
+    let point = mount_work(&after);
     assert_ne!(torn(&point, &files), [] as [PathBuf; 0]);
 }
 
@@ -362,7 +367,7 @@ fn a_chunk_that_was_overwritten_whole_and_not_synced_is_whole_after_power_loss()
             .unwrap();
         sync_the_log(&point);
         let machine = machine.loses_power();
-        let point = mount(&machine, &["--name", "work"]);
+        let point = mount_work(&machine);
         let found = fs::read(point.join(&path)).unwrap();
         assert!(found == before || found == after, "round {round}: torn");
     }
@@ -383,7 +388,7 @@ fn what_is_written_for_long_is_kept_though_nobody_syncs_it() {
     let began = Instant::now();
     loop {
         let after = machine.loses_power();
-        let point = mount(&after, &["--name", "work"]);
+        let point = mount_work(&after);
         let found = fs::read(point.join("etc/passwd")).unwrap();
         if found == [&before[..], MORE, MORE].concat() {
             return;
@@ -406,7 +411,7 @@ fn what_was_cut_off_does_not_come_back_after_power_loss() {
         fs::write(point.join(&path), &new).unwrap();
         sync_the_log(&point);
         let machine = machine.loses_power();
-        let point = mount(&machine, &["--name", "work"]);
+        let point = mount_work(&machine);
         let found = fs::read(point.join(&path)).unwrap();
         let is_new = found.len() <= new.len() && new.starts_with(&found);
         assert!(
@@ -443,7 +448,7 @@ fn what_nobody_synced_is_durable_when_the_service_was_told_to_end() {
     });
     let after = machine.loses_power();
     after.check();
-    let point = mount(&after, &["--name", "work"]);
+    let point = mount_work(&after);
     assert_eq!(fs::read(point.join("root/large")).unwrap(), content);
     assert!(point.join("usr/share/docs").exists());
     assert!(!point.join("usr/share/doc").exists());
@@ -481,7 +486,7 @@ fn without_its_sync_a_file_of_a_mount_is_lost() {
     let mut machine = Machine::new();
     machine.nacre.set(VARIABLE, "sync.data-file=skip");
     let (after, contents) = synced_before_power_loss(&machine, 1);
-    let point = mount(&after, &["--name", "work"]);
+    let point = mount_work(&after);
     let is_there = |(path, content): &(PathBuf, Vec<u8>)| {
         fs::read(point.join(path)).is_ok_and(|found| found == *content)
     };

@@ -37,6 +37,14 @@ fn append_twice(path: &Path) {
     file.write_all(b"and more").unwrap();
 }
 
+/// The large file, open, with its first byte written: copied in part, and not synced.
+fn partly_copied(mount: &Mounted) -> File {
+    let mut options = OpenOptions::new();
+    let file = options.write(true).open(mount.path("large")).unwrap();
+    file.write_all_at(b"x", 0).unwrap();
+    file
+}
+
 /// Whether the kernel would be given the file to write by itself, once nobody has it open any more: it tells of that when it likes.
 fn is_given(vfs: &Vfs, ino: Ino) -> bool {
     let began = Instant::now();
@@ -88,12 +96,8 @@ fn a_chunk_that_is_overwritten_whole_is_kept_until_it_is_synced() {
     let Some((_store, mount)) = mounted() else {
         return;
     };
-    let file = OpenOptions::new()
-        .write(true)
-        .open(mount.path("large"))
-        .unwrap();
+    let file = partly_copied(&mount);
     let upper = mount.vfs.upper().unwrap();
-    file.write_all_at(b"x", 0).unwrap();
     file.sync_all().unwrap();
     assert_eq!(upper.undos().unwrap(), []);
     file.write_all_at(&noise(CHUNK, 9), 3 * CHUNK as u64)
@@ -110,11 +114,7 @@ fn a_cut_of_a_partly_copied_file_is_on_disk_before_it_is_answered() {
     let Some((_store, mount)) = mounted() else {
         return;
     };
-    let file = OpenOptions::new()
-        .write(true)
-        .open(mount.path("large"))
-        .unwrap();
-    file.write_all_at(b"x", 0).unwrap();
+    let file = partly_copied(&mount);
     let upper = mount.vfs.upper().unwrap();
     assert_eq!(upper.undos().unwrap().len(), 1);
     file.set_len(5 * CHUNK as u64).unwrap();
@@ -127,11 +127,7 @@ fn a_truncation_that_a_kill_broke_off_does_not_bring_the_image_s_bytes_back() {
     let Some((store, mount)) = mounted() else {
         return;
     };
-    let file = OpenOptions::new()
-        .write(true)
-        .open(mount.path("large"))
-        .unwrap();
-    file.write_all_at(b"x", 0).unwrap();
+    let _open = partly_copied(&mount);
     let upper = mount.vfs.upper().unwrap();
     let large = ino(&mount.vfs, "/large");
     let cut = 7 * CHUNK + 100;
@@ -167,13 +163,7 @@ fn a_file_is_shortened_and_emptied_on_a_full_disk() {
     let Some((store, mount)) = mounted() else {
         return;
     };
-    let large = mount.path("large");
-    OpenOptions::new()
-        .write(true)
-        .open(&large)
-        .unwrap()
-        .write_all_at(b"x", 0)
-        .unwrap();
+    drop(partly_copied(&mount));
     std::fs::write(mount.path("own"), noise(9_000, 3)).unwrap();
     let id = mount.vfs.upper().unwrap().id();
     mount.unmount();
