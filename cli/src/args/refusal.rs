@@ -46,10 +46,11 @@ pub(super) fn refuse(tree: &clap::Command, argv: &[OsString], error: &clap::Erro
                 None => wrong_count(command, &path, usage),
             },
         },
-        ErrorKind::MissingRequiredArgument
-        | ErrorKind::TooFewValues
-        | ErrorKind::TooManyValues
-        | ErrorKind::WrongNumberOfValues
+        ErrorKind::MissingRequiredArgument => match missing_flags(error) {
+            Some(names) => flag_error(format!("required flag(s) {names} not set")),
+            None => wrong_count(command, &path, usage),
+        },
+        ErrorKind::TooFewValues | ErrorKind::TooManyValues | ErrorKind::WrongNumberOfValues
             if !argument.starts_with('-') =>
         {
             wrong_count(command, &path, usage)
@@ -237,6 +238,19 @@ fn flag_names(command: &clap::Command, argument: &str) -> String {
         Some((Some(short), Some(long))) => format!("-{short}, --{long}"),
         _ => name.to_owned(),
     }
+}
+
+/// `"username", "server"`: the flags that another one requires. `None` if a word is missing as well, which docker tells first.
+fn missing_flags(error: &clap::Error) -> Option<String> {
+    let Some(ContextValue::Strings(missing)) = error.get(ContextKind::InvalidArg) else {
+        return None;
+    };
+    let quoted = |argument: &String| {
+        let name = argument.strip_prefix('-')?.trim_start_matches('-');
+        Some(format!("{:?}", name.split([' ', '[', '=']).next()?))
+    };
+    let names: Vec<String> = missing.iter().map(quoted).collect::<Option<_>>()?;
+    (!names.is_empty()).then(|| names.join(", "))
 }
 
 /// The word of argv that an unknown letter stands in: `-itx`.

@@ -152,6 +152,58 @@ fn bad_flags_are_told_as_docker_tells_them() {
     assert!(message.starts_with("flag needs an argument: "), "{message}");
 }
 
+/// Of a tree of its own: no flag of ours requires another in clap's eyes yet.
+#[test]
+fn flags_that_another_one_requires_are_told_by_name() {
+    use clap::Arg;
+
+    let store = clap::Command::new("store").args([
+        Arg::new("name").long("name").requires("user"),
+        Arg::new("user").short('u').long("user").value_name("NAME"),
+        Arg::new("read-only")
+            .long("read-only")
+            .action(ArgAction::SetTrue),
+        Arg::new("both")
+            .long("both")
+            .requires_all(["read-only", "user"]),
+        Arg::new("IMAGE").required(true),
+    ]);
+    let tree = clap::Command::new(PROGRAM).subcommand(store.override_usage("[OPTIONS] IMAGE"));
+    let tree = with_boolean_values(with_paths(tree, PROGRAM));
+    let refused = |words: &[&str]| {
+        let argv = std::iter::once(&PROGRAM).chain(words).map(OsString::from);
+        let argv: Vec<OsString> = argv.collect();
+        let Err(error) = tree.clone().try_get_matches_from(&argv) else {
+            panic!("{words:?} was accepted");
+        };
+        match refusal::refuse(&tree, &argv, &error) {
+            Parsed::Refuse { message, code } => (message, code),
+            _ => panic!("{words:?} was not refused"),
+        }
+    };
+    let end = "\n\nUsage:  nacre store [OPTIONS] IMAGE\n\nRun 'nacre store --help' for more information\n";
+    for (words, complaint, code) in [
+        (
+            &["store", "--name", "a", "x"][..],
+            "required flag(s) \"user\" not set",
+            125,
+        ),
+        (
+            &["store", "--both", "a", "x"],
+            "required flag(s) \"read-only\", \"user\" not set",
+            125,
+        ),
+        // docker counts the words before it looks at flags.
+        (
+            &["store", "--name", "a"],
+            "nacre: 'nacre store' requires 1 argument",
+            1,
+        ),
+    ] {
+        assert_eq!(refused(words), (format!("{complaint}{end}"), code));
+    }
+}
+
 #[test]
 fn a_word_that_must_be_one_of_a_few_is_told_which() {
     let (message, code) = refused(&["completion", "tcsh"]);
