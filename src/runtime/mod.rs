@@ -11,7 +11,6 @@
 //! exec_path   which program a command names, and docker's words when there is none
 //! rootfs      looking into a container's root from outside
 //! warm        joining cgroups without a wait
-//! boot        which boot of the machine this is
 //! ```
 //!
 //! ```no_run
@@ -25,7 +24,6 @@
 //! # Ok(()) }
 //! ```
 
-mod boot;
 pub mod exec_path;
 mod handle;
 mod oci;
@@ -37,7 +35,6 @@ pub mod user;
 mod warm;
 mod wire;
 
-pub(crate) use boot::this_boot;
 pub use handle::{Launch, Shim, ShimError};
 pub use shim::run_if_asked as run_shim_if_asked;
 pub(crate) use warm::Warm;

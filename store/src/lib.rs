@@ -7,6 +7,7 @@ pub mod archive;
 
 mod apply;
 mod blobs;
+mod boot;
 mod cache;
 mod catalog;
 mod check;
@@ -38,6 +39,7 @@ mod unpack;
 mod upper;
 
 pub use blobs::{Blob, BlobPin};
+pub use boot::this_boot;
 pub use check::Report;
 pub use error::{Error, Result};
 pub use ids::{

@@ -38,11 +38,11 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
 
+use nacre_store::this_boot;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use serde::{Deserialize, Serialize};
 
-use super::boot::this_boot;
 use super::state_dir::{self, StateDir};
 use super::wire::{Answer, Phase, StartError, State};
 

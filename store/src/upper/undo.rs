@@ -10,6 +10,7 @@ use std::path::Path;
 
 use super::Upper;
 use super::keys::{UNDO, collect, ino_key, key, key_ino};
+use crate::boot::this_boot;
 use crate::codec;
 use crate::db::{Batch, Family};
 use crate::{Ino, Inode, Result, UpperId};
@@ -21,13 +22,10 @@ pub(super) struct Instance([u8; INSTANCE_BYTES]);
 /// A boot id of 16 bytes, a device number of 8.
 const INSTANCE_BYTES: usize = 24;
 
-const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
-
 impl Instance {
     /// The one that `root` is in now; `None` where the kernel does not tell.
     pub(super) fn of(root: &Path) -> Option<Self> {
-        let text = std::fs::read_to_string(BOOT_ID).ok()?;
-        let boot = hex::decode(text.trim().replace('-', "")).ok()?;
+        let boot = hex::decode(this_boot().ok()?.replace('-', "")).ok()?;
         let device = std::fs::metadata(root).ok()?.dev();
         let bytes = [boot.as_slice(), &device.to_be_bytes()].concat();
         Some(Self(bytes.try_into().ok()?))
