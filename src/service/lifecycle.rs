@@ -181,6 +181,7 @@ fn run_at(
             settings_file: options.file.clone(),
             limits: super::settings::limits(options),
             keep_archives: options.keep_archives.unwrap_or(true),
+            cache_bytes: options.cache_bytes.unwrap_or(nacre_store::CACHE_BYTES),
             registries,
             stop: Notify::new(),
         }),

@@ -61,6 +61,8 @@ pub(crate) struct About {
     pub limits: Vec<(&'static str, u64)>,
     /// Whether archives are kept as they were received.
     pub keep_archives: bool,
+    /// Memory for what was read from the store's database.
+    pub cache_bytes: u64,
     /// How registries are reached.
     pub registries: crate::registry::Settings,
     /// Rung by the route that ends the service.

@@ -167,6 +167,7 @@ fn settings(about: &super::About) -> Vec<[String; 2]> {
         ("blob-attempts", registries.blob_attempts.to_string()),
         ("layers-at-once", registries.layers_at_once.to_string()),
         ("keep-archives", about.keep_archives.to_string()),
+        ("cache-bytes", about.cache_bytes.to_string()),
     ];
     let mirrors = registries.mirrors.iter();
     all.extend(mirrors.map(|mirror| ("mirror", mirror.shown())));

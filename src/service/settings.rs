@@ -77,6 +77,7 @@ pub(super) fn store(options: &ServiceOptions) -> Options {
     Options {
         limits: Some(limits),
         keep_archives: options.keep_archives,
+        cache_bytes: options.cache_bytes,
         ..Options::default()
     }
 }

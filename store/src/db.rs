@@ -15,9 +15,6 @@ use rocksdb::{
 use crate::room::Room;
 use crate::{Error, Result};
 
-/// Memory for blocks of all families together: the index of a store with a few large images.
-const BLOCK_CACHE_BYTES: usize = 64 << 20;
-
 /// Memory for what is not flushed yet, all families together.
 const WRITE_BUFFERS_BYTES: usize = 160 << 20;
 
@@ -173,10 +170,10 @@ fn db_error(error: rocksdb::Error) -> Error {
 }
 
 impl Db {
-    /// Opens or makes the database; what it keeps in memory before it writes tables is smaller than usual on a small disk.
-    pub(crate) fn open(path: &Path, room: &Arc<Room>) -> Result<Db> {
+    /// Opens or makes the database, with so much memory for blocks of all families together; what it keeps in memory before it writes tables is smaller than usual on a small disk.
+    pub(crate) fn open(path: &Path, room: &Arc<Room>, cache_bytes: usize) -> Result<Db> {
         let divisor = room.buffers_divisor().max(1);
-        let cache = Cache::new_lru_cache(BLOCK_CACHE_BYTES);
+        let cache = Cache::new_lru_cache(cache_bytes);
         // Off: of what is left of a disk, a new log would take up to `WAL_BYTES_MAX` for itself, and the tables that free the
         // old ones would find nothing. RocksDB has this switch in its text form alone.
         let mut options = Options::default()

@@ -53,7 +53,7 @@ pub use publish::NewImage;
 pub use reclaim::Reclaimed;
 pub use remove::Removed;
 pub use room::{Room, has_room};
-pub use store::{Options, Store};
+pub use store::{CACHE_BYTES, Options, Store};
 pub use tree::{DirEntry, DirList, Tree};
 pub use unpack::{Expected, Unpacked};
 pub use upper::{Growth, Override, Undo, Upper, UpperOp};

@@ -10,12 +10,6 @@ use crate::pins::Pin;
 use crate::store::Inner;
 use crate::{ChainId, Content, Error, FileName, Ino, Inode, Kind, LayerNo, Result, Store, Time};
 
-/// Memory for inodes of all trees together.
-const INODE_CACHE_BYTES: usize = 48 << 20;
-
-/// Memory for directories of all trees together.
-const DIR_CACHE_BYTES: usize = 48 << 20;
-
 /// Up to how many layers it is cheaper to ask for each one's version (0.5 µs where there is none) than to open an iterator.
 const POINT_GETS_MAX: usize = 8;
 
@@ -33,10 +27,11 @@ pub(crate) struct Caches {
 }
 
 impl Caches {
-    pub(crate) fn new() -> Caches {
+    /// Together they take `bytes`.
+    pub(crate) fn new(bytes: usize) -> Caches {
         Caches {
-            inodes: Cache::new(INODE_CACHE_BYTES),
-            dirs: Cache::new(DIR_CACHE_BYTES),
+            inodes: Cache::new(bytes / 2),
+            dirs: Cache::new(bytes / 2),
         }
     }
 }

@@ -74,6 +74,10 @@ pub(crate) struct Args {
     #[arg(long, value_name = "BOOL")]
     keep_archives: Option<bool>,
 
+    /// Memory for what was read from the store's database, in bytes [default: 20971520]
+    #[arg(long, value_name = "BYTES")]
+    cache_bytes: Option<u64>,
+
     /// Refuse archives that ask for more: NAME=NUMBER (layer-bytes, entries, inflate-ratio, path-depth ...)
     #[arg(long, value_name = "LIMIT", value_parser = limit)]
     limit: Vec<(Limit, u64)>,
@@ -101,6 +105,7 @@ Such a service is told by /etc/nacre/nacre.toml (--config, NACRE_CONFIG), which 
   blob-attempts = 6
   layers-at-once = 3
   keep-archives = true                            # false: less disk, and pushes under other digests
+  cache-bytes = 20971520                          # memory for what was read from the store's database
 
   [[mirror]]                                      # in order; the registry itself comes last
   prefix = \"docker.io/library\"
@@ -172,6 +177,7 @@ pub(crate) fn foreground(args: &Args, file: ServiceOptions) -> Result<Option<Ser
             blob_attempts: args.blob_attempts,
             layers_at_once: args.layers_at_once,
             keep_archives: args.keep_archives,
+            cache_bytes: args.cache_bytes,
             limits: args.limit.iter().copied().collect(),
             ..ServiceOptions::default()
         }),

@@ -17,6 +17,7 @@
 //! | `layers-at-once` | the same | `NACRE_LAYERS_AT_ONCE` |
 //! | `[limits]` | `--limit` | `NACRE_LIMITS` |
 //! | `keep-archives` | the same | `NACRE_KEEP_ARCHIVES` |
+//! | `cache-bytes` | the same | `NACRE_CACHE_BYTES` |
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -65,6 +66,8 @@ pub struct ServiceOptions {
     pub layers_at_once: Option<u32>,
     /// Whether compressed layers are kept as they were received.
     pub keep_archives: Option<bool>,
+    /// What the service keeps in memory of what it read from its database.
+    pub cache_bytes: Option<u64>,
     /// What an archive may ask for.
     pub limits: BTreeMap<Limit, u64>,
 }
@@ -185,6 +188,7 @@ impl ServiceOptions {
             blob_attempts: over.blob_attempts.or(self.blob_attempts),
             layers_at_once: over.layers_at_once.or(self.layers_at_once),
             keep_archives: over.keep_archives.or(self.keep_archives),
+            cache_bytes: over.cache_bytes.or(self.cache_bytes),
             limits,
         }
     }
@@ -217,6 +221,7 @@ impl ServiceOptions {
             request_attempts: number(&variable, "NACRE_REQUEST_ATTEMPTS")?,
             blob_attempts: number(&variable, "NACRE_BLOB_ATTEMPTS")?,
             layers_at_once: number(&variable, "NACRE_LAYERS_AT_ONCE")?,
+            cache_bytes: number(&variable, "NACRE_CACHE_BYTES")?,
             limits: limits
                 .collect::<std::result::Result<_, _>>()
                 .map_err(|what| Error::said(format!("NACRE_LIMITS: {what}")))?,
@@ -312,6 +317,7 @@ request-attempts = 3
 blob-attempts = 4
 layers-at-once = 5
 keep-archives = false
+cache-bytes = 6
 
 [[mirror]]
 prefix = "docker.io/library"
@@ -403,6 +409,7 @@ layers = 13
                 "NACRE_LAYERS_AT_ONCE" => "",
                 "NACRE_LIMITS" => "entries=76, path-depth=77",
                 "NACRE_KEEP_ARCHIVES" => "true",
+                "NACRE_CACHE_BYTES" => "78",
                 _ => return None,
             };
             Some(value.to_owned())
@@ -426,7 +433,7 @@ layers = 13
         assert_eq!(all.limits.get(&Limit::Entries), Some(&76));
         assert_eq!(all.limits.get(&Limit::PathDepth), Some(&77));
         assert_eq!(all.limits.get(&Limit::XattrBytes), Some(&9));
-        assert_eq!(all.keep_archives, Some(true));
+        assert_eq!((all.keep_archives, all.cache_bytes), (Some(true), Some(78)));
     }
 
     #[test]

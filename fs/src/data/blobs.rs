@@ -7,10 +7,10 @@ use crate::errno::{Result, of_store};
 use crate::vfs::Recent;
 
 /// What the open blobs of one tree may weigh: bytes of small ones, and [`FILE_WEIGHT`] for each file.
-const WEIGHT_MAX: usize = 64 << 20;
+const WEIGHT_MAX: usize = 8 << 20;
 
 /// An open file's share, so that a tree holds at most 256 descriptors of blobs.
-const FILE_WEIGHT: usize = 256 << 10;
+const FILE_WEIGHT: usize = 32 << 10;
 
 /// The map's own cost of an entry.
 const ENTRY_WEIGHT: usize = 128;

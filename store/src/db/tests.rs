@@ -64,7 +64,7 @@ fn put(db: &Db, key: &[u8], durability: Durability) -> Result<()> {
 fn a_database_that_met_a_full_disk_goes_on_with_the_reserve_and_says_so_without() {
     let Some(disk) = Disk::new() else { return };
     let room = Arc::new(Room::open(disk.0.path(), None).unwrap());
-    let db = Db::open(&disk.0.path().join("db"), &room).unwrap();
+    let db = Db::open(&disk.0.path().join("db"), &room, 1 << 20).unwrap();
     put(&db, b"before", Durability::Unlogged).unwrap();
     disk.fill();
 
