@@ -267,8 +267,13 @@ pub(crate) fn decode_inode(bytes: &[u8]) -> Option<Inode> {
     let (atime, ctime, btime) = (other(SAME_ATIME)?, other(SAME_CTIME)?, other(SAME_BTIME)?);
     let content = decode_content(&mut input, true)?;
     let xattrs = decode_xattrs(&mut input)?;
-    let mut links = Vec::new();
-    for _ in 0..input.count()? {
+    let count = input.count()?;
+    // One nearly always: what a vector would make room for is more than the rest of the record.
+    let mut links = match count {
+        1 => Vec::with_capacity(1),
+        _ => Vec::new(),
+    };
+    for _ in 0..count {
         links.push(Link {
             parent: Ino(input.uint()?),
             name: input.name()?,

@@ -259,8 +259,22 @@ impl Db {
         prefix: &[u8],
         start: &[u8],
     ) -> Result<Scan<'_>> {
+        self.scan_until(family, start, prefix_end(prefix))
+    }
+
+    /// Reads all pairs from key `start` to before `end`, ascending.
+    pub(crate) fn scan_between(
+        &self,
+        family: Family,
+        start: &[u8],
+        end: &[u8],
+    ) -> Result<Scan<'_>> {
+        self.scan_until(family, start, Some(end.to_vec()))
+    }
+
+    fn scan_until(&self, family: Family, start: &[u8], end: Option<Vec<u8>>) -> Result<Scan<'_>> {
         let mut options = ReadOptions::default();
-        if let Some(end) = prefix_end(prefix) {
+        if let Some(end) = end {
             options.set_iterate_upper_bound(end);
         }
         let mut inner = self

@@ -1,7 +1,9 @@
 //! Trees: what a chain of layers shows. Reads only; writing one is `apply.rs`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
+
+use parking_lot::Mutex;
 
 use crate::cache::Cache;
 use crate::codec::{self, Encoder};
@@ -17,6 +19,13 @@ const POINT_GETS_MAX: usize = 8;
 /// version for nearly every layer of the store.
 const STEPS_MAX: usize = 16;
 
+/// Inodes whose numbers differ in the last bits alone are read together once two of them were asked for: archives number the
+/// files of a directory one after another, and to step to the next record takes a tenth of finding it.
+const NEIGHBOURS: u64 = 64;
+
+/// How many neighbourhoods are remembered for that: as many programs as may look at different places at once.
+const PLACES: usize = 64;
+
 /// Bytes of a directory's page, roughly.
 const PAGE_BYTES: usize = 32 << 10;
 
@@ -24,6 +33,7 @@ const PAGE_BYTES: usize = 32 << 10;
 pub(crate) struct Caches {
     inodes: Cache<(LayerNo, Ino), Arc<Inode>>,
     dirs: Cache<(LayerNo, Ino), Arc<DirList>>,
+    places: Mutex<Places>,
 }
 
 impl Caches {
@@ -32,7 +42,28 @@ impl Caches {
         Caches {
             inodes: Cache::new(bytes / 2),
             dirs: Cache::new(bytes / 2),
+            places: Mutex::new(Places::default()),
         }
+    }
+}
+
+/// Where inodes were read lately: neighbourhoods of trees, by their top layers.
+#[derive(Default)]
+struct Places {
+    latest: VecDeque<(LayerNo, u64)>,
+}
+
+impl Places {
+    /// Notes a place; returns whether it was there already, and takes it out then: what was read there is cached from now on.
+    fn is_known(&mut self, top: LayerNo, ino: Ino) -> bool {
+        let place = (top, ino.0 / NEIGHBOURS);
+        if let Some(index) = self.latest.iter().position(|known| *known == place) {
+            self.latest.remove(index);
+            return true;
+        }
+        self.latest.truncate(PLACES.saturating_sub(1));
+        self.latest.push_front(place);
+        false
     }
 }
 
@@ -161,7 +192,7 @@ fn inode_weight(inode: &Arc<Inode>) -> usize {
         .iter()
         .map(|(n, v)| n.len() + v.len() + 64)
         .sum();
-    256 + inode.links.len() * 48 + xattrs
+    320 + inode.links.len() * 64 + xattrs
 }
 
 fn dir_weight(dir: &Arc<DirList>) -> usize {
@@ -199,12 +230,58 @@ impl Tree {
         if let Some(inode) = cache.get(&(*top, ino), inode_weight) {
             return Ok(Some(inode));
         }
+        let is_known = self.0.store.caches.places.lock().is_known(*top, ino);
+        if is_known {
+            return self.read_neighbours(ino, *top);
+        }
         let Some(inode) = self.read_inode(ino, *top)? else {
             return Ok(None);
         };
+        Ok(Some(self.keep(ino, *top, inode)))
+    }
+
+    fn keep(&self, ino: Ino, top: LayerNo, inode: Inode) -> Arc<Inode> {
         let inode = Arc::new(inode);
-        cache.insert((*top, ino), Arc::clone(&inode), inode_weight(&inode));
-        Ok(Some(inode))
+        let weight = inode_weight(&inode);
+        let cache = &self.0.store.caches.inodes;
+        cache.insert((top, ino), Arc::clone(&inode), weight);
+        inode
+    }
+
+    /// Reads all inodes of a neighbourhood, and returns one of them. Of damaged records only that one's is an error.
+    fn read_neighbours(&self, wanted: Ino, top: LayerNo) -> Result<Option<Arc<Inode>>> {
+        let first = wanted.0 / NEIGHBOURS * NEIGHBOURS;
+        let newest = LayerNo(u32::MAX);
+        let start = version_key(Ino(first), newest);
+        let end = version_key(Ino(first.saturating_add(NEIGHBOURS)), newest);
+        let db = &self.0.store.db;
+        let mut scan = db.scan_between(Family::Inodes, &start, &end)?;
+        let (mut found, mut done) = (None, None);
+        let mut steps = 0;
+        while let Some((key, value)) = scan.next()? {
+            let (ino, layer) =
+                parse_version_key(key).ok_or_else(|| Error::corrupt("inode", wanted.0))?;
+            steps += 1;
+            if steps > STEPS_MAX * 2 * NEIGHBOURS as usize {
+                break;
+            }
+            if done == Some(ino) || self.0.layers.binary_search(&layer).is_err() {
+                continue;
+            }
+            done = Some(ino);
+            match decoded_inode(ino, layer, value) {
+                Ok(inode) if ino == wanted => found = Some(self.keep(ino, top, inode)),
+                Ok(inode) => drop(self.keep(ino, top, inode)),
+                Err(error) if ino == wanted => return Err(error),
+                // It is told to who asks for it.
+                Err(_) => {}
+            }
+        }
+        if found.is_some() {
+            return Ok(found);
+        }
+        let inode = self.read_inode(wanted, top)?;
+        Ok(inode.map(|inode| self.keep(wanted, top, inode)))
     }
 
     fn read_inode(&self, ino: Ino, top: LayerNo) -> Result<Option<Inode>> {

@@ -3,6 +3,7 @@
 use super::listing::summary;
 use super::support::{TempStore, chain, entry, image, layer};
 use crate::archive::{EntryKind, Writer};
+use crate::db::{Durability, Family};
 use crate::{Content, Error, Ino, Kind, Result};
 
 /// Applies layers and lists the tree.
@@ -236,4 +237,70 @@ fn reads_find_the_newest_version_among_hundreds_of_layers() {
     assert_eq!(tree.dir(Ino::ROOT).unwrap().unwrap().entries.len(), 61);
     let first = store.tree(chain(&tars[..1]).as_ref()).unwrap();
     assert_eq!(first.dir(Ino::ROOT).unwrap().unwrap().entries.len(), 1);
+}
+
+#[test]
+fn inodes_read_with_their_neighbours_are_what_they_are_alone() {
+    const FILES: usize = 300;
+    let mut store = TempStore::new();
+    let lines: Vec<String> = (0..FILES).map(|n| format!("f n{n:03} old")).collect();
+    let bottom = layer(&lines.iter().map(String::as_str).collect::<Vec<_>>());
+    // Each layer above replaces a file; of some there are more layers than are asked one by one.
+    let above = (0..12).map(|n| {
+        layer(&[
+            &format!("f n{:03} new{n}", 5 * n),
+            &format!("w n{:03}", 5 * n + 1),
+        ])
+    });
+    let tars: Vec<Vec<u8>> = std::iter::once(bottom).chain(above).collect();
+    image(&store, &tars, "test:1").unwrap();
+    for height in [1, 3, tars.len()] {
+        let chain = chain(&tars[..height]);
+        let tree = store.tree(chain.as_ref()).unwrap();
+        let names = tree.dir(Ino::ROOT).unwrap().unwrap();
+        let inos: Vec<Ino> = names.entries.iter().map(|entry| entry.ino).collect();
+        assert_eq!(inos.len(), FILES + 1 - height);
+        let (layers, mut alone) = (tree.layers().to_vec(), Vec::new());
+        for ino in &inos {
+            let newest = layers.iter().rev().find_map(|layer| {
+                let key = crate::tree::version_key(*ino, *layer);
+                store.inner.db.get(Family::Inodes, &key).unwrap()
+            });
+            alone.push(crate::codec::decode_inode(&newest.unwrap()).unwrap());
+        }
+        drop((tree, names));
+        for step in [1, 7, FILES] {
+            store.reopen();
+            let tree = store.tree(chain.as_ref()).unwrap();
+            let mut order: Vec<usize> = (0..inos.len()).collect();
+            order.sort_by_key(|n| n * step % inos.len());
+            for n in order {
+                let together = tree.inode(inos[n]).unwrap().unwrap();
+                assert_eq!(*together, alone[n], "{n} of {height} layers");
+            }
+            assert_eq!(tree.inode(Ino(inos[0].0 + 5000)).unwrap(), None);
+        }
+    }
+}
+
+#[test]
+fn a_damaged_inode_is_an_error_for_who_asks_for_it_alone() {
+    let mut store = TempStore::new();
+    let tars = [layer(&["f a 1", "f b 2", "f c 3", "f d 4"])];
+    image(&store, &tars, "test:1").unwrap();
+    let tree = store.tree(chain(&tars).as_ref()).unwrap();
+    let names = tree.dir(Ino::ROOT).unwrap().unwrap();
+    let inos: Vec<Ino> = names.entries.iter().map(|entry| entry.ino).collect();
+    let key = crate::tree::version_key(inos[1], tree.layers()[0]);
+    drop((tree, names));
+    let mut batch = store.inner.db.batch();
+    batch.put(Family::Inodes, &key, b"\x01garbage").unwrap();
+    batch.write(Durability::Synced).unwrap();
+    store.reopen();
+    let tree = store.tree(chain(&tars).as_ref()).unwrap();
+    for ino in [0, 2, 3] {
+        assert!(tree.inode(inos[ino]).unwrap().is_some());
+    }
+    let error = tree.inode(inos[1]).unwrap_err().to_string();
+    assert!(error.contains(&inos[1].0.to_string()), "{error}");
 }
