@@ -173,15 +173,15 @@ pub struct Attr {
 impl Vfs {
     /// The tree as it is in the store.
     pub fn read_only(store: Store, tree: Tree) -> Self {
-        Self::new(store, tree, None, 0, true)
+        Self::new(store, tree, None, 0, Overrides::none())
     }
 
     /// An upper's tree. Orphans that its last connection left behind are reclaimed.
     pub fn writable(upper: Upper) -> Result<Self> {
         let seq = upper.last_seq().map_err(|e| of_store(&e))?;
         let (store, base) = (upper.store().clone(), upper.base().clone());
-        let from_empty = upper.is_empty().map_err(|e| of_store(&e))?;
-        let vfs = Self::new(store, base, Some(upper.clone()), seq, from_empty);
+        let overrides = Overrides::of(&upper)?;
+        let vfs = Self::new(store, base, Some(upper.clone()), seq, overrides);
         vfs.undo(&upper)?;
         for ino in upper.orphans().map_err(|e| of_store(&e))? {
             vfs.end_orphan(ino)?;
@@ -189,13 +189,13 @@ impl Vfs {
         Ok(vfs)
     }
 
-    fn new(store: Store, base: Tree, upper: Option<Upper>, seq: u64, from_empty: bool) -> Self {
+    fn new(store: Store, base: Tree, upper: Option<Upper>, seq: u64, overrides: Overrides) -> Self {
         let room = Room::new(store.clone());
         Self {
             data: Data::new(store.clone(), upper.clone()),
             store,
             base,
-            overrides: Overrides::new(from_empty),
+            overrides,
             held: Held::new(upper.is_some()),
             room,
             writing: (0..WRITING_LOCKS).map(|_| Mutex::new(())).collect(),

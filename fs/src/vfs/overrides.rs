@@ -1,7 +1,7 @@
 //! The upper's overrides in memory, bounded, written through. Never holds anything that the store has not.
 //!
-//! A new upper has none, so as long as nothing had to be dropped all of them are here, and what is not here is not overridden:
-//! most programs change little, and what they only read never asks the store for an override.
+//! Most uppers have none at first, or few, which are read at once. So as long as nothing had to be dropped all of them are here,
+//! and what is not here is not overridden: what programs only read never asks the store for an override.
 //!
 //! Locks: `inodes` and `dirs` are leaves; neither is held while the other is taken or the store is read.
 
@@ -20,6 +20,9 @@ const INODES_MAX: usize = 1 << 17;
 
 /// Bytes of a small file in its record that weigh as much as the rest of the record.
 const INLINE_BYTES: usize = 256;
+
+/// An upper of so many records (a few milliseconds) is read at once.
+const READ_AT_ONCE: usize = 4096;
 
 /// Overridden names kept in memory (about 100 bytes each), over all directories.
 const NAMES_MAX: usize = 1 << 20;
@@ -40,18 +43,41 @@ pub(crate) struct Overrides {
     dirs: Mutex<Recent<Ino, Names>>,
     /// Batches applied so far: what was read from the store is kept only if none came in between.
     applied: AtomicU64,
-    /// The upper was empty when this began.
-    from_empty: bool,
+    /// All that the upper had was read when this began.
+    is_complete: bool,
 }
 
 impl Overrides {
-    /// Starts with nothing: everything is read when it is asked for, unless there was nothing (`from_empty`).
-    pub(crate) fn new(from_empty: bool) -> Self {
+    /// Those of an upper, if they are few; of any other everything is read when it is asked for.
+    pub(crate) fn of(upper: &Upper) -> Result<Self> {
+        let mut all = Self::none();
+        all.is_complete = upper.has_at_most(READ_AT_ONCE).map_err(|e| of_store(&e))?;
+        if !all.is_complete {
+            return Ok(all);
+        }
+        let inodes = all.inodes.get_mut();
+        for (ino, inode) in upper.inodes().map_err(|e| of_store(&e))? {
+            let weight = weight(Some(&inode));
+            inodes.insert(ino, Some(Arc::new(inode)), weight);
+        }
+        let mut dirs = BTreeMap::<Ino, BTreeMap<FileName, Override>>::new();
+        for (dir, name, entry) in upper.entries().map_err(|e| of_store(&e))? {
+            dirs.entry(dir).or_default().insert(name, entry);
+        }
+        for (dir, names) in dirs {
+            let weight = names.len().saturating_add(1);
+            all.dirs.get_mut().insert(dir, Arc::new(names), weight);
+        }
+        Ok(all)
+    }
+
+    /// Those of a tree without an upper.
+    pub(crate) fn none() -> Self {
         Self {
             inodes: Mutex::new(Recent::new(INODES_MAX)),
             dirs: Mutex::new(Recent::new(NAMES_MAX)),
             applied: AtomicU64::new(0),
-            from_empty,
+            is_complete: true,
         }
     }
 
@@ -75,7 +101,7 @@ impl Overrides {
         if let Some(known) = inodes.get(&ino) {
             return Some(known.clone());
         }
-        (self.from_empty && inodes.is_whole()).then_some(None)
+        (self.is_complete && inodes.is_whole()).then_some(None)
     }
 
     /// Returns a directory's overrides.
@@ -84,7 +110,7 @@ impl Overrides {
         if let Some(known) = dirs.get(&dir) {
             return Ok(known.clone());
         }
-        if self.from_empty && dirs.is_whole() {
+        if self.is_complete && dirs.is_whole() {
             return Ok(Names::default());
         }
         drop(dirs);
@@ -127,7 +153,7 @@ impl Overrides {
     fn set_entry(&self, dir: Ino, name: FileName, entry: Override) {
         let mut dirs = self.dirs.lock();
         let Some(names) = dirs.get(&dir) else {
-            if self.from_empty && dirs.is_whole() {
+            if self.is_complete && dirs.is_whole() {
                 dirs.insert(dir, Arc::new(BTreeMap::from([(name, entry)])), 2);
             }
             return;

@@ -61,6 +61,8 @@ fn overrides_survive_and_go_with_their_upper() {
     let upper = store.open_upper(id).unwrap();
     assert_eq!(upper.inode(one).unwrap().as_ref(), Some(&*data));
     assert_eq!(upper.inodes().unwrap(), [(one, *data)]);
+    // One inode, two names, one orphan, the sequence number.
+    assert!(upper.has_at_most(5).unwrap() && !upper.has_at_most(4).unwrap());
     assert_eq!(
         upper.dir(Ino::ROOT).unwrap(),
         [

@@ -222,10 +222,16 @@ impl Upper {
         Error::corrupt("inode of upper", format!("{} {}", self.0.id.0, ino.0))
     }
 
-    /// Whether it overrides nothing.
-    pub fn is_empty(&self) -> Result<bool> {
+    /// Whether it has no more than so many records: of inodes, names and what else is kept of it.
+    pub fn has_at_most(&self, records: usize) -> Result<bool> {
         let all = self.0.id.0.to_be_bytes();
-        Ok(self.inner().db.scan(Family::Upper, &all)?.next()?.is_none())
+        let mut scan = self.inner().db.scan(Family::Upper, &all)?;
+        for _ in 0..records {
+            if scan.next()?.is_none() {
+                return Ok(true);
+            }
+        }
+        Ok(scan.next()?.is_none())
     }
 
     /// A directory's overrides, by name.
