@@ -1,14 +1,18 @@
 //! What a request leaves for later, done by a thread of its own: the thread that reads requests must not be kept by what
 //! no program waits for.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nacre_store::Ino;
 use parking_lot::{Condvar, Mutex};
 
-/// How long more is waited for once there is an inode to be ended: waking the thread for each would cost more than
-/// ending it.
-const GATHER: Duration = Duration::from_millis(10);
+/// Inodes are ended once none came for so long: to remove their data files takes as long as all the rest of `rm`, which
+/// need not wait for it.
+const PAUSE: Duration = Duration::from_millis(30);
+
+/// ... or when the first has waited so long, or when there are so many.
+const WAIT_MAX: Duration = Duration::from_secs(5);
+const UNHELD_MAX: usize = 1 << 16;
 
 /// What is to be done.
 #[derive(Default)]
@@ -21,6 +25,22 @@ pub(super) struct Chores {
 struct Queue {
     chores: Todo,
     attended: bool,
+    /// When the first of the inodes came.
+    since: Option<Instant>,
+}
+
+impl Queue {
+    /// Whether inodes may wait for others.
+    fn may_wait_longer(&self, has_room: bool) -> bool {
+        let len = self.chores.unheld.len();
+        let is_time = |since: Instant| since.elapsed() >= WAIT_MAX;
+        has_room && (1..UNHELD_MAX).contains(&len) && !self.since.is_some_and(is_time)
+    }
+
+    /// The same if there is nothing else to do.
+    fn may_wait(&self, has_room: bool) -> bool {
+        self.attended && !self.chores.make_ready && self.may_wait_longer(has_room)
+    }
 }
 
 #[derive(Default)]
@@ -50,6 +70,7 @@ impl Chores {
             return unheld;
         }
         if queue.chores.unheld.is_empty() {
+            queue.since = Some(Instant::now());
             self.changed.notify_one();
         }
         queue.chores.unheld.extend(unheld);
@@ -65,15 +86,30 @@ impl Chores {
         }
     }
 
-    /// Takes all that is there; waits for the first no longer than `time`, and not at all when nobody attends any more.
-    pub(super) fn take(&self, time: Duration) -> Todo {
+    /// Takes what is to be done now; waits for the first no longer than `time`, and not at all when nobody attends any more.
+    /// `has_room`: nobody waits for what inodes give back.
+    pub(super) fn take(&self, time: Duration, has_room: bool) -> Todo {
+        let begun = Instant::now();
         let mut queue = self.queue.lock();
         if queue.attended && !queue.chores.make_ready && queue.chores.unheld.is_empty() {
             self.changed.wait_for(&mut queue, time);
         }
-        if queue.attended && !queue.chores.make_ready && !queue.chores.unheld.is_empty() {
-            self.changed.wait_for(&mut queue, GATHER);
+        let mut before = 0;
+        while queue.may_wait(has_room) && queue.chores.unheld.len() != before {
+            if begun.elapsed() >= time {
+                return Todo::default();
+            }
+            before = queue.chores.unheld.len();
+            self.changed.wait_for(&mut queue, PAUSE);
         }
+        if queue.chores.make_ready && queue.may_wait_longer(has_room) {
+            queue.chores.make_ready = false;
+            return Todo {
+                make_ready: true,
+                unheld: Vec::new(),
+            };
+        }
+        queue.since = None;
         std::mem::take(&mut queue.chores)
     }
 }

@@ -31,6 +31,15 @@ pub(crate) fn can_mount() -> bool {
     root && device
 }
 
+/// Waits until something holds; a bound ends it that only a fault reaches.
+pub(crate) fn wait_for(what: impl Fn() -> bool) {
+    let until = Instant::now() + Duration::from_secs(20);
+    while !what() {
+        assert!(Instant::now() < until, "waited in vain");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
 /// A store in a directory of its own.
 pub(crate) struct TempStore {
     store: Option<Store>,

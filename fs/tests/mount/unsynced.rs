@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use nacre_fs::vfs::{Access, Mode, Vfs};
 use nacre_store::{Content, Ino};
 
-use crate::support::{self, Layer, Mounted, TempStore, as_killed, can_mount, noise};
+use crate::support::{self, Layer, Mounted, TempStore, as_killed, can_mount, noise, wait_for};
 
 const CHUNK: usize = 64 << 10;
 const LARGE: usize = 40 * CHUNK;
@@ -243,6 +243,8 @@ fn a_small_file_s_first_write_is_in_its_record_and_the_next_in_a_data_file() {
     // Each in an opening of its own.
     for round in 0..3 {
         append(&path, b"more");
+        // The kernel tells of a close when it likes.
+        wait_for(|| !mount.vfs.is_open(ino(&mount.vfs, "/small")));
         expected.extend(b"more");
         assert!(std::fs::read(&path).unwrap() == expected, "round {round}");
     }
