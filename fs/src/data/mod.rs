@@ -15,11 +15,13 @@ mod seek;
 mod steps;
 
 use std::fs::File;
+use std::io::IoSliceMut;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use nacre_store::{Blob, Content, Ino, Inode, Store, Upper};
 use rustix::buffer::spare_capacity;
+use rustix::io::ReadWriteFlags;
 
 use self::blobs::Blobs;
 pub(crate) use self::files::DataFiles;
@@ -104,7 +106,7 @@ impl Data {
                 let len = clamp(offset, len, inode.size);
                 match self.blobs.get(*id)? {
                     Blob::Small(bytes) => Ok(take(within(&bytes, offset, len))),
-                    Blob::File(file, _) => Ok(take(&read_to_end_or(&file, offset, len)?)),
+                    Blob::File(file, _) => Ok(take(&read_once(&file, offset, len)?)),
                 }
             }
             Content::Inline(bytes) => Ok(take(within(bytes, offset, len))),
@@ -244,6 +246,30 @@ fn read_to_end_or(file: &File, offset: u64, len: usize) -> Result<Vec<u8>> {
     buf.truncate(len);
     Ok(buf)
 }
+
+/// The same from a file that is read once: the kernel of the mount keeps what it is told, and the host need not keep it too.
+fn read_once(file: &File, offset: u64, len: usize) -> Result<Vec<u8>> {
+    let mut buf = vec![0; len];
+    let mut done = 0;
+    while let Some(rest) = buf.get_mut(done..).filter(|rest| !rest.is_empty()) {
+        let at = offset.saturating_add(done as u64);
+        match rustix::io::preadv2(file, &mut [IoSliceMut::new(rest)], at, DONT_CACHE) {
+            Ok(0) => break,
+            Ok(read) => done = done.saturating_add(read),
+            Err(Errno::INTR) => {}
+            // Before Linux 6.14, or a filesystem that has not learnt it.
+            Err(Errno::OPNOTSUPP | Errno::INVAL | Errno::NOSYS) => {
+                return read_to_end_or(file, offset, len);
+            }
+            Err(errno) => return Err(errno),
+        }
+    }
+    buf.truncate(done);
+    Ok(buf)
+}
+
+/// `RWF_DONTCACHE`: what a read brings into the page cache goes with it.
+const DONT_CACHE: ReadWriteFlags = ReadWriteFlags::from_bits_retain(0x80);
 
 /// Reads into `buf` until it is full or the file ends; returns how much.
 fn read_full(file: &File, offset: u64, buf: &mut [u8]) -> Result<usize> {

@@ -14,7 +14,7 @@ use nacre_fs::vfs::Vfs;
 use crate::patience;
 use crate::support::{Layer, Mounted, TempStore, can_mount, noise};
 
-/// Pages of a file in the page cache once it was opened, and nothing read: as util-linux's fincore(1) finds them.
+/// Pages of a file in the page cache, once it was opened and nothing read: as util-linux's fincore(1) finds them.
 fn pages_after_opening(path: &Path) -> u64 {
     let out = patience::output(
         Command::new("fincore")
@@ -97,4 +97,56 @@ fn what_is_written_while_others_open_the_file_is_never_covered_by_what_it_was() 
         assert_eq!(read[100..], before[100..], "file {index}");
     }
     mount.unmount();
+}
+
+/// What a filesystem of the host does not know is done without: there is nothing to see then.
+fn can_read_without_caching(path: &Path) -> bool {
+    const DONT_CACHE: rustix::io::ReadWriteFlags =
+        rustix::io::ReadWriteFlags::from_bits_retain(0x80);
+    let file = File::open(path).unwrap();
+    let mut byte = [0];
+    let mut buf = [std::io::IoSliceMut::new(&mut byte)];
+    rustix::io::preadv2(&file, &mut buf, 0, DONT_CACHE).is_ok()
+}
+
+#[test]
+fn a_large_file_that_is_read_through_a_mount_is_in_the_page_cache_once() {
+    const BYTES: usize = 8 << 20;
+    if !can_mount() {
+        return;
+    }
+    let store = TempStore::new();
+    let content = noise(BYTES, 3);
+    let chain = store.image(&[Layer::new().file("large", &content)]);
+    let id = nacre_store::BlobId(nacre_store::Digest::of(&content));
+    let blob = match store.get().blob(&id).unwrap() {
+        nacre_store::Blob::File(file, _) => file,
+        nacre_store::Blob::Small(_) => panic!("small"),
+    };
+    let blob = std::fs::read_link(format!(
+        "/proc/self/fd/{}",
+        std::os::fd::AsRawFd::as_raw_fd(&*blob)
+    ))
+    .unwrap();
+    if !can_read_without_caching(&blob) {
+        return;
+    }
+    for mount in [
+        Mounted::read_only(&store, chain),
+        Mounted::writable(store.upper(chain)),
+    ] {
+        rustix::fs::fadvise(
+            File::open(&blob).unwrap(),
+            0,
+            None,
+            rustix::fs::Advice::DontNeed,
+        )
+        .unwrap();
+        assert_eq!(std::fs::read(mount.path("large")).unwrap(), content);
+        let pages = BYTES as u64 / 4096;
+        assert_eq!(pages_after_opening(&mount.path("large")), pages);
+        let twice = pages_after_opening(&blob);
+        assert!(twice < pages / 8, "{twice} of {pages} pages of the host");
+        mount.unmount();
+    }
 }
