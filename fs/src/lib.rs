@@ -4,6 +4,7 @@
 //! fuse/    the only code that knows the FUSE protocol: a request in, one call of Vfs, a reply out
 //! flags    what holds for one mount of a tree: nosuid, nodev, ro
 //! mount    detached FUSE mounts by the kernel's mount API, attached where the user stands
+//! ahead    listings that programs will ask for
 //! vfs      one tree at work: caches over the store, locks, open files, data
 //! sys      the system calls that need `unsafe`
 //! errno    the one table from failures to error numbers
@@ -13,6 +14,7 @@
 //! layer    the same as a layer archive
 //! ```
 
+mod ahead;
 mod data;
 pub mod diff;
 pub mod errno;

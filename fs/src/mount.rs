@@ -15,6 +15,7 @@ use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags,
 };
 
+use crate::ahead::Ahead;
 use crate::errno::Errno;
 use crate::flags::MountFlags;
 use crate::fuse::Connection;
@@ -120,7 +121,7 @@ pub struct Served {
     read_only: bool,
     connection: Connection,
     /// The mount that all others are clones of, attached nowhere; taken at shutdown.
-    detached: Mutex<Option<Detached>>,
+    detached: Arc<Mutex<Option<Detached>>>,
     /// The superblock's device number: how one of our mounts is told from another's.
     device: (u32, u32),
 }
@@ -131,8 +132,10 @@ impl Served {
         let device = open_device()?;
         let profile = options.profile;
         let mount = make(&device, &options)?;
-        let connection = Connection::start(vfs, profile, device.into())
-            .map_err(|source| MountError::Serve { source })?;
+        let serve = |source| MountError::Serve { source };
+        let ahead = Arc::new(Ahead::default());
+        let connection =
+            Connection::start(vfs.clone(), profile, device.into(), ahead.clone()).map_err(serve)?;
         let stat = rustix::fs::statx(
             &mount,
             "",
@@ -140,11 +143,16 @@ impl Served {
             StatxFlags::BASIC_STATS,
         )
         .map_err(made("statx"))?;
+        let detached = Arc::new(Mutex::new(Some(Detached::new(mount)?)));
+        let listed = detached.clone();
+        ahead
+            .start(vfs, move || listed.lock().as_ref()?.held())
+            .map_err(serve)?;
         Ok(Self {
             source: options.source,
             read_only: profile != Profile::Writable,
             connection,
-            detached: Mutex::new(Some(Detached::new(mount)?)),
+            detached,
             device: (stat.stx_dev_major, stat.stx_dev_minor),
         })
     }
@@ -406,6 +414,15 @@ impl Detached {
                     source,
                 }),
         }
+    }
+
+    /// The mount itself, once more: it is there as long as this is.
+    fn held(&self) -> Option<OwnedFd> {
+        match self {
+            Self::Nowhere(mount) => mount.try_clone(),
+            Self::Hidden(hidden) => hidden.as_fd().try_clone_to_owned(),
+        }
+        .ok()
     }
 
     fn clone_mount(&self) -> Result<OwnedFd, MountError> {

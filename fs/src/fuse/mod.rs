@@ -31,6 +31,7 @@ use parking_lot::Mutex;
 
 use self::reply::Agreed;
 use self::wire::{Init, fopen, init};
+use crate::ahead::Ahead;
 use crate::sys;
 use crate::vfs::{Passthrough, Vfs};
 
@@ -80,6 +81,7 @@ pub(crate) struct Shell {
     vfs: Arc<Vfs>,
     profile: Profile,
     device: Arc<OwnedFd>,
+    ahead: Arc<Ahead>,
     /// The kernel refused a backing file once (not root, or a filesystem that cannot stack): it is not asked again.
     refused: AtomicBool,
     /// Backing files of inodes that are open by passthrough: one each, for all its open files. Taken before any lock
@@ -88,11 +90,17 @@ pub(crate) struct Shell {
 }
 
 impl Shell {
-    pub(crate) fn new(vfs: Arc<Vfs>, profile: Profile, device: Arc<OwnedFd>) -> Self {
+    pub(crate) fn new(
+        vfs: Arc<Vfs>,
+        profile: Profile,
+        device: Arc<OwnedFd>,
+        ahead: Arc<Ahead>,
+    ) -> Self {
         Self {
             vfs,
             profile,
             device,
+            ahead,
             refused: AtomicBool::new(false),
             backings: Mutex::new(HashMap::new()),
         }
@@ -175,6 +183,7 @@ impl Shell {
 
     /// The last mount is gone.
     fn end(&self) {
+        self.ahead.end();
         self.backings.lock().clear();
         self.vfs.disconnect();
     }

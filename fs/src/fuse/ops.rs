@@ -131,7 +131,12 @@ impl Shell {
             Op::ListXattr { size } => value(reply, size, vfs.listxattr(&caller(0), node)),
             Op::RemoveXattr { name } => reply.empty(vfs.removexattr(&caller(0), node, name)),
             Op::ReadDir { offset, size } => self.list(reply, node, offset, size),
-            Op::ReadDirPlus { offset, size } => self.list_plus(reply, node, offset, size),
+            Op::ReadDirPlus { offset, size } => {
+                self.list_plus(reply, node, offset, size);
+                if offset == 0 {
+                    self.ahead.listed(header.thread, node);
+                }
+            }
             // Every request is answered in its own time; none waits for another program, so none need be cut short.
             Op::Interrupt => {}
             Op::Destroy => reply.empty(Ok(())),

@@ -14,6 +14,7 @@ use super::reply::{Reply, tell_content, tell_entry, tell_inode};
 use super::team::{Seat, THREADS, Team};
 use super::wire::{self, Header, Op};
 use super::{Profile, Shell};
+use crate::ahead::Ahead;
 use crate::errno::Errno;
 use crate::vfs::{Kernel, Vfs};
 
@@ -113,9 +114,14 @@ const MINOR_MIN: u32 = 34;
 
 impl Connection {
     /// Answers the kernel's greeting, which must be waiting on `device`, and serves from then on.
-    pub(crate) fn start(vfs: Arc<Vfs>, profile: Profile, device: OwnedFd) -> io::Result<Self> {
+    pub(crate) fn start(
+        vfs: Arc<Vfs>,
+        profile: Profile,
+        device: OwnedFd,
+        ahead: Arc<Ahead>,
+    ) -> io::Result<Self> {
         let device = Arc::new(device);
-        let shell = Arc::new(Shell::new(vfs.clone(), profile, device.clone()));
+        let shell = Arc::new(Shell::new(vfs.clone(), profile, device.clone(), ahead));
         let team = Arc::new(Team::new(device.clone())?);
         let mut first = Seat::new(team.clone());
         greet(&shell, device.as_fd(), &mut first)?;

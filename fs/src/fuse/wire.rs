@@ -75,6 +75,8 @@ pub(super) struct Header {
     pub(super) node: Ino,
     pub(super) uid: u32,
     pub(super) gid: u32,
+    /// The thread that asks; 0 if it is unknown to our namespace of processes.
+    pub(super) thread: u32,
 }
 
 /// A time that a program set: seconds since the epoch, and nanoseconds forwards from there.
@@ -310,8 +312,8 @@ pub(super) fn header(bytes: &[u8]) -> Parsed<(Header, &[u8])> {
         node: reader.ino()?,
         uid: reader.u32()?,
         gid: reader.u32()?,
+        thread: reader.u32()?,
     };
-    reader.take(4)?; // the process
     let extension_words = usize::from(reader.u16()?);
     reader.take(2)?;
     let body = reader.0;

@@ -39,6 +39,9 @@ pub enum RenameHow {
     NoReplaceWhiteout,
 }
 
+/// Names in a path: PATH_MAX is 4,096 bytes.
+const PATH_DEPTH_MAX: usize = 2048;
+
 /// What may become of a file that is made without a name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fate {
@@ -110,6 +113,37 @@ impl Vfs {
             Some(errno) if taken.is_empty() => Err(errno),
             Some(_) | None => Ok(()),
         }
+    }
+
+    /// The directory that holds directory `dir`; the root's is itself.
+    pub(crate) fn parent_of(&self, dir: Ino) -> Result<Ino> {
+        lookup::parent(self, dir).map_err(of_rule)
+    }
+
+    /// How many names a directory has, about: those of the image that are hidden or replaced are counted as well.
+    pub(crate) fn entries_of(&self, dir: Ino) -> Result<usize> {
+        let own = self.upper_dir(dir).map_err(of_rule)?.len();
+        let base = self.base_dir(dir).map_err(of_rule)?;
+        Ok(base
+            .map_or(0, |list| list.entries.len())
+            .saturating_add(own))
+    }
+
+    /// Where a directory is, below the root: `.` for the root itself.
+    pub(crate) fn path_of_dir(&self, dir: Ino) -> Result<Vec<u8>> {
+        let (mut names, mut at) = (Vec::new(), dir);
+        while at != Ino::ROOT {
+            let inode = self.inode(at)?;
+            let link = inode.links.first().ok_or(Errno::NOENT)?;
+            names.push(link.name.as_bytes().to_vec());
+            at = link.parent;
+            if names.len() > PATH_DEPTH_MAX {
+                return Err(Errno::NAMETOOLONG);
+            }
+        }
+        names.push(b".".to_vec());
+        names.reverse();
+        Ok(names.join(&b'/'))
     }
 
     /// Reads a symbolic link.

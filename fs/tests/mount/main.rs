@@ -6,6 +6,7 @@ mod common;
 #[path = "../../../tests/common/patience.rs"]
 mod patience;
 
+mod ahead;
 mod engine;
 mod given;
 mod killed;

@@ -1,0 +1,166 @@
+//! Listings read ahead of the programs that walk a tree.
+//!
+//! A program that looks at one directory after another (`find`, `tar`, `du`) waits for two requests at each of them. They bring all
+//! names with their attributes, and their work could be done while the program is busy with the directory before; but
+//! FUSE has no way to give a kernel a name that it did not ask for. So we make it ask: a thread lists the directories that come next
+//! through a mount of the tree, and the kernel keeps what it is told.
+//!
+//! ```text
+//! plan   which directory comes next, from what programs asked for
+//! this   the thread that lists it
+//! ```
+
+mod plan;
+
+use std::collections::VecDeque;
+use std::mem::MaybeUninit;
+use std::ops::ControlFlow;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::Instant;
+
+use nacre_store::{Ino, Kind};
+use parking_lot::{Condvar, Mutex};
+use rustix::fs::{Mode, OFlags, RawDir, ResolveFlags};
+
+use self::plan::{Plan, Tree};
+use crate::errno::Result;
+use crate::vfs::Vfs;
+
+/// Room for the names of one request.
+const LISTING_BYTES: usize = 64 << 10;
+
+/// Listings that were seen and not looked at yet, at most: there are more where they came from.
+const SEEN_MAX: usize = 256;
+
+/// What programs list, and the thread that lists what they will.
+#[derive(Default)]
+pub(crate) struct Ahead {
+    seen: Mutex<Seen>,
+    changed: Condvar,
+    /// The thread that lists: what it asks for is nobody's wish.
+    lister: AtomicU32,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+#[derive(Default)]
+struct Seen {
+    /// Directories that programs began to list.
+    listed: VecDeque<Ino>,
+    ended: bool,
+}
+
+impl Ahead {
+    /// A thread began to list a directory.
+    pub(crate) fn listed(&self, thread: u32, dir: Ino) {
+        if thread == self.lister.load(Ordering::Relaxed) {
+            return;
+        }
+        let mut seen = self.seen.lock();
+        if seen.listed.len() < SEEN_MAX {
+            seen.listed.push_back(dir);
+            self.changed.notify_one();
+        }
+    }
+
+    /// The connection is gone: ends the thread, which has nobody to wait for any more.
+    pub(crate) fn end(&self) {
+        self.seen.lock().ended = true;
+        self.changed.notify_one();
+        let thread = self.thread.lock().take();
+        if thread.is_some_and(|thread| thread.join().is_err()) {
+            tracing::error!("the thread that lists ahead panicked");
+        }
+    }
+
+    /// Lists directories in a thread of its own, through what `mount` returns (nothing once the tree is not served any more),
+    /// until the connection is gone.
+    pub(crate) fn start(
+        self: &Arc<Self>,
+        vfs: Arc<Vfs>,
+        mount: impl Fn() -> Option<OwnedFd> + Send + 'static,
+    ) -> std::io::Result<()> {
+        let ahead = self.clone();
+        let builder = thread::Builder::new().name("nacre-ahead".into());
+        let thread = builder.spawn(move || ahead.work(&vfs, &mount))?;
+        *self.thread.lock() = Some(thread);
+        Ok(())
+    }
+
+    fn work(&self, vfs: &Vfs, mount: &dyn Fn() -> Option<OwnedFd>) {
+        let own = rustix::thread::gettid().as_raw_nonzero().get();
+        self.lister.store(own.unsigned_abs(), Ordering::Relaxed);
+        let (mut plan, mut buf) = (Plan::default(), Vec::new());
+        while let Some(dir) = self.next(&mut plan, vfs) {
+            // The mount is not kept: the tree would be served as long as we do.
+            let Some(mount) = mount() else { return };
+            if let Err(errno) = list(vfs, &mount, dir, &mut buf) {
+                tracing::debug!(directory = dir.0, %errno, "not listed ahead");
+            }
+        }
+    }
+
+    /// Waits for a directory that is to be listed; `None` when there will be none any more.
+    fn next(&self, plan: &mut Plan, vfs: &Vfs) -> Option<Ino> {
+        loop {
+            let mut seen = self.seen.lock();
+            while seen.listed.is_empty() && !seen.ended && !plan.has_next() {
+                self.changed.wait(&mut seen);
+            }
+            if seen.ended {
+                return None;
+            }
+            let listed = std::mem::take(&mut seen.listed);
+            drop(seen);
+            for dir in listed {
+                plan.listed(vfs, dir, Instant::now());
+            }
+            if let Some(dir) = plan.next(vfs) {
+                return Some(dir);
+            }
+        }
+    }
+}
+
+/// Lists a directory through a mount of its tree. What it holds is of no interest: the kernel has it then.
+fn list(vfs: &Vfs, mount: &OwnedFd, dir: Ino, buf: &mut Vec<MaybeUninit<u8>>) -> Result<()> {
+    let path = vfs.path_of_dir(dir)?;
+    let dir = rustix::fs::openat2(
+        mount,
+        path.as_slice(),
+        OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,
+        Mode::empty(),
+        // It may be another directory by now, but nothing outside of the tree.
+        ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV,
+    )?;
+    buf.resize(LISTING_BYTES, MaybeUninit::uninit());
+    let mut entries = RawDir::new(dir, buf);
+    while let Some(entry) = entries.next() {
+        entry?;
+    }
+    Ok(())
+}
+
+impl Tree for Vfs {
+    fn parent(&self, dir: Ino) -> Option<Ino> {
+        (dir != Ino::ROOT).then(|| self.parent_of(dir).ok())?
+    }
+
+    fn subdirs(&self, dir: Ino) -> Vec<Ino> {
+        let mut found = Vec::new();
+        let read = self.readdir(dir, 0, &mut |item| {
+            if item.kind == Kind::Dir && !matches!(item.name, b"." | b"..") {
+                found.push(item.ino);
+            }
+            ControlFlow::Continue(())
+        });
+        // What cannot be read is told to who asks for it.
+        read.map(|()| found).unwrap_or_default()
+    }
+
+    fn entries(&self, dir: Ino) -> usize {
+        self.entries_of(dir).unwrap_or(0)
+    }
+}
