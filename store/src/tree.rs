@@ -23,6 +23,9 @@ const STEPS_MAX: usize = 16;
 /// files of a directory one after another, and to step to the next record takes a tenth of finding it.
 const NEIGHBOURS: u64 = 64;
 
+/// Versions that are stepped over for them; if there are more, the one that is wanted is asked for alone.
+const NEIGHBOUR_STEPS_MAX: usize = 2048;
+
 /// How many neighbourhoods are remembered for that: as many programs as may look at different places at once.
 const PLACES: usize = 64;
 
@@ -262,7 +265,7 @@ impl Tree {
             let (ino, layer) =
                 parse_version_key(key).ok_or_else(|| Error::corrupt("inode", wanted.0))?;
             steps += 1;
-            if steps > STEPS_MAX * 2 * NEIGHBOURS as usize {
+            if steps > NEIGHBOUR_STEPS_MAX {
                 break;
             }
             if done == Some(ino) || self.0.layers.binary_search(&layer).is_err() {
