@@ -6,14 +6,15 @@
 //! through a mount of the tree, and the kernel keeps what it is told.
 //!
 //! ```text
-//! plan   which directory comes next, from what programs asked for
-//! this   the thread that lists it
+//! plan     which directory comes next, from what programs asked for
+//! lister   the thread that lists it
+//! this     the thread that plans and gives the orders
 //! ```
 
+mod lister;
 mod plan;
 
 use std::collections::VecDeque;
-use std::mem::MaybeUninit;
 use std::ops::ControlFlow;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -23,14 +24,10 @@ use std::time::Instant;
 
 use nacre_store::{Ino, Kind};
 use parking_lot::{Condvar, Mutex};
-use rustix::fs::{Mode, OFlags, RawDir, ResolveFlags};
 
+use self::lister::Lister;
 use self::plan::{Plan, Tree};
-use crate::errno::Result;
 use crate::vfs::Vfs;
-
-/// Room for the names of one request.
-const LISTING_BYTES: usize = 64 << 10;
 
 /// Listings that were seen and not looked at yet, at most: there are more where they came from.
 const SEEN_MAX: usize = 256;
@@ -65,10 +62,14 @@ impl Ahead {
         }
     }
 
-    /// The connection is gone: ends the thread, which has nobody to wait for any more.
+    /// The connection is coming to its end: nothing more is listed.
     pub(crate) fn end(&self) {
         self.seen.lock().ended = true;
         self.changed.notify_one();
+    }
+
+    /// Waits for the end of the threads. The connection's device must be closed by now: it answers what they still wait for.
+    pub(crate) fn join(&self) {
         let thread = self.thread.lock().take();
         if thread.is_some_and(|thread| thread.join().is_err()) {
             tracing::error!("the thread that lists ahead panicked");
@@ -90,13 +91,19 @@ impl Ahead {
     }
 
     fn work(&self, vfs: &Vfs, mount: &dyn Fn() -> Option<OwnedFd>) {
-        let own = rustix::thread::gettid().as_raw_nonzero().get();
-        self.lister.store(own.unsigned_abs(), Ordering::Relaxed);
-        let (mut plan, mut buf) = (Plan::default(), Vec::new());
+        let lister = match Lister::start() {
+            Ok(lister) => lister,
+            Err(error) => {
+                return tracing::warn!(%error, "directories are not listed ahead of who walks them");
+            }
+        };
+        self.lister.store(lister.number, Ordering::Relaxed);
+        let mut plan = Plan::default();
         while let Some(dir) = self.next(&mut plan, vfs) {
             // The mount is not kept: the tree would be served as long as we do.
             let Some(mount) = mount() else { return };
-            if let Err(errno) = list(vfs, &mount, dir, &mut buf) {
+            let path = vfs.path_of_dir(dir);
+            if let Err(errno) = path.and_then(|path| lister.list(&mount, path)) {
                 tracing::debug!(directory = dir.0, %errno, "not listed ahead");
             }
         }
@@ -122,25 +129,6 @@ impl Ahead {
             }
         }
     }
-}
-
-/// Lists a directory through a mount of its tree. What it holds is of no interest: the kernel has it then.
-fn list(vfs: &Vfs, mount: &OwnedFd, dir: Ino, buf: &mut Vec<MaybeUninit<u8>>) -> Result<()> {
-    let path = vfs.path_of_dir(dir)?;
-    let dir = rustix::fs::openat2(
-        mount,
-        path.as_slice(),
-        OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,
-        Mode::empty(),
-        // It may be another directory by now, but nothing outside of the tree.
-        ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV,
-    )?;
-    buf.resize(LISTING_BYTES, MaybeUninit::uninit());
-    let mut entries = RawDir::new(dir, buf);
-    while let Some(entry) = entries.next() {
-        entry?;
-    }
-    Ok(())
 }
 
 impl Tree for Vfs {

@@ -144,10 +144,10 @@ impl Served {
         )
         .map_err(made("statx"))?;
         let detached = Arc::new(Mutex::new(Some(Detached::new(mount)?)));
-        let listed = detached.clone();
-        ahead
-            .start(vfs, move || listed.lock().as_ref()?.held())
-            .map_err(serve)?;
+        // Not kept by who lists: it is what the tree is served for.
+        let listed = Arc::downgrade(&detached);
+        let mount = move || listed.upgrade()?.lock().as_ref()?.held();
+        ahead.start(vfs, mount).map_err(serve)?;
         Ok(Self {
             source: options.source,
             read_only: profile != Profile::Writable,

@@ -170,7 +170,8 @@ fn db_error(error: rocksdb::Error) -> Error {
 }
 
 impl Db {
-    /// Opens or makes the database, with so much memory for blocks of all families together; what it keeps in memory before it writes tables is smaller than usual on a small disk.
+    /// Opens or makes the database, with so much memory for blocks of all families together; what it keeps in memory before
+    /// it writes tables is smaller than usual on a small disk.
     pub(crate) fn open(path: &Path, room: &Arc<Room>, cache_bytes: usize) -> Result<Db> {
         let divisor = room.buffers_divisor().max(1);
         let cache = Cache::new_lru_cache(cache_bytes);
@@ -185,7 +186,8 @@ impl Db {
         options.set_db_write_buffer_size(WRITE_BUFFERS_BYTES / divisor);
         options.set_max_total_wal_size(log_bytes_max);
         options.set_max_open_files(OPEN_FILES_MAX);
-        // Contents lie in the order of their archive, which is that of a walk: the host's readahead finds that out by itself.
+        // Contents and records lie in the order of their archive, which is that of a walk: the host's readahead finds out by itself
+        // whether it is one.
         options.set_advise_random_on_open(false);
         options.set_max_background_jobs(2);
         options.set_bytes_per_sync(1 << 20);

@@ -261,9 +261,11 @@ impl Tree {
         let mut scan = db.scan_between(Family::Inodes, &start, &end)?;
         let (mut found, mut done) = (None, None);
         let mut steps = 0;
-        while let Some((key, value)) = scan.next()? {
-            let (ino, layer) =
-                parse_version_key(key).ok_or_else(|| Error::corrupt("inode", wanted.0))?;
+        // Damage of the others is told to who asks for them.
+        while let Ok(Some((key, value))) = scan.next() {
+            let Some((ino, layer)) = parse_version_key(key) else {
+                break;
+            };
             steps += 1;
             if steps > NEIGHBOUR_STEPS_MAX {
                 break;
@@ -276,7 +278,6 @@ impl Tree {
                 Ok(inode) if ino == wanted => found = Some(self.keep(ino, top, inode)),
                 Ok(inode) => drop(self.keep(ino, top, inode)),
                 Err(error) if ino == wanted => return Err(error),
-                // It is told to who asks for it.
                 Err(_) => {}
             }
         }

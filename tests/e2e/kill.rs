@@ -321,3 +321,37 @@ fn a_file_without_a_name_goes_with_the_service_that_is_killed() {
     nacre.ok(&["umount", target]);
     nacre.check();
 }
+
+/// A service that lists directories ahead of who walks them waits for answers of its own; killed meanwhile, it must not wait for
+/// ever. (Were the thread that lists to share the service's descriptors, one round in three would hang.)
+#[test]
+fn a_service_that_is_killed_while_a_tree_is_walked_is_gone() {
+    use std::os::unix::fs::MetadataExt as _;
+    const DIRS: usize = 3000;
+    let nacre = Nacre::new();
+    let tree = nacre.folder("tree");
+    for n in 0..DIRS {
+        fs::create_dir_all(tree.join(format!("d{}/e{}/f{n}", n % 30, n % 300))).unwrap();
+    }
+    nacre.ok(&["import", &nacre.packed(&tree), "walked:1"]);
+    let point = nacre.folder("view");
+    let target = point.to_str().unwrap();
+    for round in 0..rounds(12) {
+        nacre.ok(&["mount", "--read-only", "walked:1", target]);
+        let pid = nacre.service_pid().expect("a service must be running");
+        let connection = rustix::fs::minor(fs::metadata(&point).unwrap().dev());
+        let mut find = Command::new("find");
+        let find = find.arg(&point).stdout(Stdio::null()).stderr(Stdio::null());
+        let mut find = find.spawn().unwrap();
+        std::thread::sleep(Duration::from_millis(2 + 5 * (round as u64 % 12)));
+        nacre.kill_service();
+        if Path::new(&format!("/proc/{pid}")).exists() {
+            // Only the administrator can end it now.
+            fs::write(format!("/sys/fs/fuse/connections/{connection}/abort"), "1").ok();
+            panic!("round {round}: the service that was killed is still there");
+        }
+        find.wait().unwrap();
+        take_away(&point);
+    }
+    nacre.check();
+}

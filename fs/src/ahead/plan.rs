@@ -104,7 +104,8 @@ impl Plan {
         if self.stack.len().saturating_add(dirs.len()) > STACK_MAX {
             self.stack.clear();
         }
-        self.stack.extend(dirs.iter().rev().take(STACK_MAX));
+        let first = dirs.get(..STACK_MAX).unwrap_or(dirs);
+        self.stack.extend(first.iter().rev());
     }
 
     /// Whether there may be something to list.
@@ -120,7 +121,11 @@ impl Plan {
                 continue;
             }
             let more = u32::try_from(tree.entries(dir) / ENTRIES_A_CREDIT).unwrap_or(u32::MAX);
-            self.credit = self.credit.saturating_sub(more.saturating_add(1));
+            let Some(left) = self.credit.checked_sub(more.saturating_add(1)) else {
+                // Who comes there is seen, and gets twice as much.
+                continue;
+            };
+            self.credit = left;
             self.listed.insert(dir, (), 1);
             self.push(&tree.subdirs(dir));
             return Some(dir);

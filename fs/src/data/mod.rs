@@ -247,7 +247,8 @@ fn read_to_end_or(file: &File, offset: u64, len: usize) -> Result<Vec<u8>> {
     Ok(buf)
 }
 
-/// The same from a file that is read once: the kernel of the mount keeps what it is told, and the host need not keep it too.
+/// The same of a blob: the kernel of the mount keeps what it is told, and the host need not keep it too. (Another mount that
+/// can be written, of the same image, reads it from the disk again.)
 fn read_once(file: &File, offset: u64, len: usize) -> Result<Vec<u8>> {
     let mut buf = vec![0; len];
     let mut done = 0;

@@ -181,10 +181,11 @@ impl Shell {
         self.vfs.set_passthrough(Passthrough::No);
     }
 
-    /// The last mount is gone.
-    fn end(&self) {
+    /// The last mount is gone. Returns whose threads may still wait for answers.
+    fn end(&self) -> Arc<Ahead> {
         self.ahead.end();
         self.backings.lock().clear();
         self.vfs.disconnect();
+        self.ahead.clone()
     }
 }

@@ -152,8 +152,11 @@ impl Connection {
                     other.join().ok();
                 }
                 // The last mount is gone.
-                shell.end();
+                let ahead = shell.end();
                 vfs.set_kernel(None);
+                // And with it the device: whoever still waits for an answer gets one.
+                drop(shell);
+                ahead.join();
                 ended.set();
             })?;
         Ok(connection)

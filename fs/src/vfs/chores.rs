@@ -14,6 +14,9 @@ const PAUSE: Duration = Duration::from_millis(30);
 const WAIT_MAX: Duration = Duration::from_secs(5);
 const UNHELD_MAX: usize = 1 << 16;
 
+/// So many are taken at once: what else there is to do, and the end of the mount, need not wait for all of them.
+const AT_ONCE: usize = 1024;
+
 /// What is to be done.
 #[derive(Default)]
 pub(super) struct Chores {
@@ -87,29 +90,39 @@ impl Chores {
     }
 
     /// Takes what is to be done now; waits for the first no longer than `time`, and not at all when nobody attends any more.
-    /// `has_room`: nobody waits for what inodes give back.
-    pub(super) fn take(&self, time: Duration, has_room: bool) -> Todo {
+    /// `has_room`: whether nobody needs what inodes give back, now.
+    pub(super) fn take(&self, time: Duration, has_room: &dyn Fn() -> bool) -> Todo {
         let begun = Instant::now();
         let mut queue = self.queue.lock();
         if queue.attended && !queue.chores.make_ready && queue.chores.unheld.is_empty() {
             self.changed.wait_for(&mut queue, time);
         }
         let mut before = 0;
-        while queue.may_wait(has_room) && queue.chores.unheld.len() != before {
+        while queue.may_wait(has_room()) && queue.chores.unheld.len() != before {
             if begun.elapsed() >= time {
                 return Todo::default();
             }
             before = queue.chores.unheld.len();
             self.changed.wait_for(&mut queue, PAUSE);
         }
-        if queue.chores.make_ready && queue.may_wait_longer(has_room) {
+        if queue.chores.make_ready && queue.may_wait_longer(has_room()) {
             queue.chores.make_ready = false;
             return Todo {
                 make_ready: true,
                 unheld: Vec::new(),
             };
         }
-        queue.since = None;
-        std::mem::take(&mut queue.chores)
+        let some = queue.chores.unheld.len().min(AT_ONCE);
+        let unheld = queue.chores.unheld.drain(..some).collect();
+        if queue.chores.unheld.is_empty() {
+            queue.since = None;
+        } else {
+            // The others have waited long enough too.
+            queue.since = begun.checked_sub(WAIT_MAX).or(queue.since);
+        }
+        Todo {
+            make_ready: std::mem::take(&mut queue.chores.make_ready),
+            unheld,
+        }
     }
 }

@@ -180,7 +180,7 @@ impl Vfs {
     pub fn writable(upper: Upper) -> Result<Self> {
         let seq = upper.last_seq().map_err(|e| of_store(&e))?;
         let (store, base) = (upper.store().clone(), upper.base().clone());
-        let overrides = Overrides::of(&upper)?;
+        let overrides = Overrides::of(&upper);
         let vfs = Self::new(store, base, Some(upper.clone()), seq, overrides);
         vfs.undo(&upper)?;
         for ino in upper.orphans().map_err(|e| of_store(&e))? {

@@ -377,7 +377,7 @@ impl Vfs {
 
     /// Does what requests left for later; waits for it no longer than `time`. Returns whether to call again.
     pub fn do_chores(&self, time: Duration) -> bool {
-        let chores = self.chores.take(time, self.room.has_plenty());
+        let chores = self.chores.take(time, &|| self.room.has_plenty());
         if chores.make_ready
             && self.room.has_plenty()
             && let Err(errno) = self.data.files().and_then(DataFiles::make_ready)

@@ -48,20 +48,34 @@ pub(crate) struct Overrides {
 }
 
 impl Overrides {
-    /// Those of an upper, if they are few; of any other everything is read when it is asked for.
-    pub(crate) fn of(upper: &Upper) -> Result<Self> {
+    /// Those of an upper, if they are few; of any other everything is read when it is asked for, and so is that of one with a damaged
+    /// record: only who asks for that is told.
+    pub(crate) fn of(upper: &Upper) -> Self {
+        match Self::read(upper) {
+            Ok(all) => all,
+            Err(error) => {
+                tracing::warn!(upper = upper.id().0, %error, "not read at once");
+                Self {
+                    is_complete: false,
+                    ..Self::none()
+                }
+            }
+        }
+    }
+
+    fn read(upper: &Upper) -> nacre_store::Result<Self> {
         let mut all = Self::none();
-        all.is_complete = upper.has_at_most(READ_AT_ONCE).map_err(|e| of_store(&e))?;
+        all.is_complete = upper.has_at_most(READ_AT_ONCE)?;
         if !all.is_complete {
             return Ok(all);
         }
         let inodes = all.inodes.get_mut();
-        for (ino, inode) in upper.inodes().map_err(|e| of_store(&e))? {
+        for (ino, inode) in upper.inodes()? {
             let weight = weight(Some(&inode));
             inodes.insert(ino, Some(Arc::new(inode)), weight);
         }
         let mut dirs = BTreeMap::<Ino, BTreeMap<FileName, Override>>::new();
-        for (dir, name, entry) in upper.entries().map_err(|e| of_store(&e))? {
+        for (dir, name, entry) in upper.entries()? {
             dirs.entry(dir).or_default().insert(name, entry);
         }
         for (dir, names) in dirs {
