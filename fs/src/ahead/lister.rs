@@ -2,7 +2,7 @@
 //!
 //! It waits for answers of the very process that it is part of. If that is killed meanwhile, the kernel waits for an answer that is
 //! on its way as long as anybody has the connection's device open: so the thread has a table of descriptors of its own
-//! (unshare(2), `CLONE_FILES`), with neither that device nor anything else in it, and the end of the others closes the connection.
+//! (close_range(2), `CLOSE_RANGE_UNSHARE`), with neither that device nor anything else in it, and the end of the others closes the connection.
 //! For the same reason it touches nothing that has a descriptor: no store, no log.
 
 use std::mem::MaybeUninit;
@@ -10,11 +10,11 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::{self, JoinHandle};
 
-use nix::sched::CloneFlags;
 use rustix::fs::{Mode, OFlags, RawDir, ResolveFlags};
 use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open};
 
 use crate::errno::{Errno, Result};
+use crate::sys;
 
 /// Room for the names of one request.
 const LISTING_BYTES: usize = 64 << 10;
@@ -95,16 +95,7 @@ impl Drop for Lister {
 
 /// Gives the calling thread descriptors of its own: the standard ones, and one by which it gets others of the process.
 fn alone() -> std::io::Result<OwnedFd> {
-    nix::sched::unshare(CloneFlags::CLONE_FILES)?;
-    let mut inherited = Vec::new();
-    for entry in std::fs::read_dir("/proc/thread-self/fd")? {
-        let name = entry?.file_name();
-        inherited.extend(name.to_str().and_then(|name| name.parse::<RawFd>().ok()));
-    }
-    for number in inherited.into_iter().filter(|number| *number >= FIRST_OWN) {
-        // That of the directory just read is closed already.
-        nix::unistd::close(number).ok();
-    }
+    sys::keep_descriptors_below(FIRST_OWN)?;
     Ok(pidfd_open(getpid(), PidfdFlags::empty())?)
 }
 
