@@ -91,15 +91,17 @@ impl Ahead {
     }
 
     fn work(&self, vfs: &Vfs, mount: &dyn Fn() -> Option<OwnedFd>) {
-        let lister = match Lister::start() {
-            Ok(lister) => lister,
-            Err(error) => {
-                return tracing::warn!(%error, "directories are not listed ahead of who walks them");
-            }
-        };
-        self.lister.store(lister.number, Ordering::Relaxed);
         let mut plan = Plan::default();
+        // Started when a walk is seen first: most mounts see none.
+        let mut started = None;
         while let Some(dir) = self.next(&mut plan, vfs) {
+            let lister = match started.take().map_or_else(Lister::start, Ok) {
+                Ok(lister) => started.insert(lister),
+                Err(error) => {
+                    return tracing::warn!(%error, "directories are not listed ahead of who walks them");
+                }
+            };
+            self.lister.store(lister.number, Ordering::Relaxed);
             // The mount is not kept: the tree would be served as long as we do.
             let Some(mount) = mount() else { return };
             let path = vfs.path_of_dir(dir);

@@ -4,8 +4,8 @@
 use std::io;
 use std::os::fd::RawFd;
 
-/// Gives the calling thread a table of descriptors of its own, with those below `first` in it. No other is in it even for a moment
-/// (close_range(2), `CLOSE_RANGE_UNSHARE`): a lock that somebody gives up meanwhile is given up.
+/// Gives the calling thread a table of descriptors of its own, with those below `first` in it (close_range(2),
+/// `CLOSE_RANGE_UNSHARE`). As with fork(2), what others close at this very moment is closed a moment later.
 pub(crate) fn keep_descriptors_below(first: RawFd) -> io::Result<()> {
     // SAFETY: no memory is touched, and what is closed is closed in a table that nobody else has. The caller has no descriptor
     // beyond `first` that it would use or close later.
