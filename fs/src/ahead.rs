@@ -37,8 +37,9 @@ const SEEN_MAX: usize = 256;
 pub(crate) struct Ahead {
     seen: Mutex<Seen>,
     changed: Condvar,
-    /// The thread that lists: what it asks for is nobody's wish.
+    /// The thread that lists, 0 before there is one: what it asks for is nobody's wish.
     lister: AtomicU32,
+    /// The thread that plans; it ends the one that lists.
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 

@@ -2,7 +2,8 @@
 //!
 //! It waits for answers of the very process that it is part of. If that is killed meanwhile, the kernel waits for an answer that is
 //! on its way as long as anybody has the connection's device open: so the thread has a table of descriptors of its own
-//! (close_range(2), `CLOSE_RANGE_UNSHARE`), with neither that device nor anything else in it, and the end of the others closes the connection.
+//! (close_range(2), `CLOSE_RANGE_UNSHARE`), with neither that device nor anything else in it, and the end of the others closes
+//! the connection.
 //! For the same reason it touches nothing that has a descriptor: no store, no log.
 
 use std::mem::MaybeUninit;
