@@ -140,7 +140,7 @@ mod tests {
 
     use nacre_store::Ino;
 
-    use super::{CREDIT_MAX, CREDIT_MIN, Plan, Tree, WALK};
+    use super::{CREDIT_MAX, CREDIT_MIN, Plan, STACK_MAX, Tree, WALK};
 
     /// The root (1) holds directories 10, 20, … 10 × `WIDE`; each holds nine, 11 to 19, which hold only files.
     struct Wide;
@@ -247,5 +247,41 @@ mod tests {
             plan.listed(&Wide, dir, now);
         }
         assert_eq!(plan.grant, CREDIT_MAX);
+    }
+
+    /// The root holds directory 2, and that more directories than wait at once.
+    struct Crowd;
+
+    impl Tree for Crowd {
+        fn parent(&self, dir: Ino) -> Option<Ino> {
+            match dir.0 {
+                1 => None,
+                2 => Some(Ino(1)),
+                _ => Some(Ino(2)),
+            }
+        }
+
+        fn subdirs(&self, dir: Ino) -> Vec<Ino> {
+            match dir.0 {
+                1 => vec![Ino(2)],
+                2 => (3..).map(Ino).take(2 * STACK_MAX).collect(),
+                _ => Vec::new(),
+            }
+        }
+
+        fn entries(&self, _: Ino) -> usize {
+            0
+        }
+    }
+
+    #[test]
+    fn of_more_directories_than_may_wait_the_first_do() {
+        let now = Instant::now();
+        let mut plan = Plan::default();
+        plan.listed(&Crowd, Ino(1), now);
+        plan.listed(&Crowd, Ino(2), now);
+        assert_eq!(plan.stack.len(), STACK_MAX);
+        let first: Vec<Ino> = std::iter::from_fn(|| plan.next(&Crowd)).collect();
+        assert_eq!(first, [3, 4, 5, 6].map(Ino));
     }
 }
