@@ -126,3 +126,114 @@ impl Chores {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::{Duration, Instant};
+
+    use nacre_store::Ino;
+
+    use super::{AT_ONCE, Chores, PAUSE, Queue, Todo, UNHELD_MAX, WAIT_MAX};
+
+    const LONG: Duration = Duration::from_secs(20);
+
+    fn attended() -> Chores {
+        let chores = Chores::default();
+        chores.attend(true);
+        chores
+    }
+
+    fn inos(count: usize) -> Vec<Ino> {
+        (1..).take(count).map(Ino).collect()
+    }
+
+    /// One that somebody attends, with so many inodes that came so long ago.
+    fn queue(count: usize, age: Duration) -> Queue {
+        Queue {
+            chores: Todo {
+                unheld: inos(count),
+                make_ready: false,
+            },
+            attended: true,
+            since: Instant::now().checked_sub(age),
+        }
+    }
+
+    #[test]
+    fn inodes_wait_for_others_unless_they_are_many_or_old_or_the_disk_is_tight() {
+        let short = Duration::from_secs(1);
+        assert!(queue(1, short).may_wait(true));
+        assert!(queue(UNHELD_MAX - 1, short).may_wait(true));
+        assert!(!queue(UNHELD_MAX, short).may_wait(true), "many");
+        assert!(!queue(1, WAIT_MAX).may_wait(true), "old");
+        assert!(!queue(1, short).may_wait(false), "the disk is tight");
+        assert!(!queue(0, short).may_wait(true), "there is none");
+        let alone = Queue {
+            attended: false,
+            ..queue(1, short)
+        };
+        assert!(!alone.may_wait(true), "the mount ends");
+    }
+
+    #[test]
+    fn inodes_are_taken_after_a_pause_and_not_before() {
+        let chores = attended();
+        let begun = Instant::now();
+        assert_eq!(chores.put(inos(3)), []);
+        assert_eq!(chores.take(LONG, &|| true).unheld, inos(3));
+        let waited = begun.elapsed();
+        assert!((PAUSE..LONG).contains(&waited), "{waited:?}");
+    }
+
+    #[test]
+    fn a_short_patience_leaves_inodes_where_they_are() {
+        let chores = attended();
+        assert_eq!(chores.put(inos(3)), []);
+        let taken = chores.take(Duration::ZERO, &|| true);
+        assert!(taken.unheld.is_empty() && !taken.make_ready);
+        assert_eq!(chores.take(Duration::ZERO, &|| false).unheld, inos(3));
+    }
+
+    #[test]
+    fn many_inodes_are_taken_a_part_at_a_time_and_the_parts_wait_once() {
+        let chores = attended();
+        assert_eq!(chores.put(inos(2 * AT_ONCE + 1)), []);
+        let first = chores.take(LONG, &|| true);
+        // No time at all is given to the others: they have waited.
+        let (second, third) = (
+            chores.take(Duration::ZERO, &|| true),
+            chores.take(Duration::ZERO, &|| true),
+        );
+        let parts = [&first, &second, &third].map(|todo| todo.unheld.len());
+        assert_eq!(parts, [AT_ONCE, AT_ONCE, 1]);
+        let all = [first.unheld, second.unheld, third.unheld].concat();
+        assert_eq!(all, inos(2 * AT_ONCE + 1));
+        assert_eq!(chores.put(inos(1)), []);
+        let next = chores.take(Duration::ZERO, &|| true);
+        assert!(next.unheld.is_empty(), "who comes later waits anew");
+    }
+
+    #[test]
+    fn files_are_made_ready_while_inodes_wait() {
+        let chores = attended();
+        assert_eq!(chores.put(inos(1)), []);
+        chores.make_ready();
+        let first = chores.take(LONG, &|| true);
+        assert!(first.make_ready && first.unheld.is_empty());
+        assert_eq!(chores.take(LONG, &|| true).unheld, inos(1));
+    }
+
+    #[test]
+    fn what_nobody_attends_to_is_given_back_and_what_is_left_is_taken_at_once() {
+        let chores = Chores::default();
+        assert_eq!(chores.put(inos(2)), inos(2));
+        let chores = Arc::new(attended());
+        assert_eq!(chores.put(inos(2)), []);
+        let other = Arc::clone(&chores);
+        let taker = std::thread::spawn(move || other.take(LONG, &|| true).unheld);
+        chores.attend(false);
+        assert_eq!(taker.join().expect("no panic"), inos(2));
+        assert!(!chores.is_attended());
+    }
+}

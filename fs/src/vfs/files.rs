@@ -193,8 +193,8 @@ impl Vfs {
         if last && let Ok(files) = self.data.files() {
             files.closed(ino);
         }
-        if reclaim && let Err(errno) = self.end_if_unheld(&[ino]) {
-            tracing::warn!(inode = ino.0, %errno, "cannot reclaim an unlinked file yet");
+        if reclaim {
+            self.end_if_unheld(&[ino]);
         }
         last
     }

@@ -183,9 +183,7 @@ impl Vfs {
         let overrides = Overrides::of(&upper);
         let vfs = Self::new(store, base, Some(upper.clone()), seq, overrides);
         vfs.undo(&upper)?;
-        for ino in upper.orphans().map_err(|e| of_store(&e))? {
-            vfs.end_orphan(ino)?;
-        }
+        vfs.end_orphans(&upper.orphans().map_err(|e| of_store(&e))?, &|_| true)?;
         Ok(vfs)
     }
 
@@ -376,37 +374,37 @@ impl Vfs {
         Ok(nameless)
     }
 
-    /// Ends orphans that nobody holds any more.
-    fn end_if_unheld(&self, inos: &[Ino]) -> Result<()> {
-        let upper = self.upper()?;
-        for inos in inos.chunks(TOGETHER) {
-            let changing = self.changing.lock();
-            let gone: Vec<Ino> = inos
-                .iter()
-                .copied()
-                .filter(|ino| self.held.is_reclaimable(*ino))
-                .collect();
-            let ops: Vec<UpperOp> = gone.iter().flat_map(|ino| unlink::reclaim(*ino)).collect();
-            if ops.is_empty() {
-                continue;
-            }
-            let nameless = self.write_ops(upper, ops, With::NOTHING)?;
-            drop(changing);
-            for ino in gone {
-                self.data.files()?.forget(ino);
-            }
-            self.remove_data_files(upper, &nameless);
+    /// Ends those of these orphans that nobody holds any more. What cannot be ended now is on record, and goes when the
+    /// upper is opened next: the change that took its names is made.
+    fn end_if_unheld(&self, inos: &[Ino]) {
+        if let Err(errno) = self.end_orphans(inos, &|ino| self.held.is_reclaimable(ino)) {
+            tracing::warn!(inodes = inos.len(), %errno, "cannot reclaim unlinked files yet");
         }
-        Ok(())
     }
 
-    /// Ends an orphan, whoever may have held it.
-    fn end_orphan(&self, ino: Ino) -> Result<()> {
+    /// Ends those of these orphans that may go, all that can be; tells of the first error.
+    fn end_orphans(&self, inos: &[Ino], may_go: &dyn Fn(Ino) -> bool) -> Result<()> {
+        let mut all = Ok(());
+        for some in inos.chunks(TOGETHER) {
+            all = all.and(self.end_together(some, may_go));
+        }
+        all
+    }
+
+    fn end_together(&self, inos: &[Ino], may_go: &dyn Fn(Ino) -> bool) -> Result<()> {
         let upper = self.upper()?;
         let changing = self.changing.lock();
-        self.write_batch(upper, unlink::reclaim(ino))?;
+        let gone: Vec<Ino> = inos.iter().copied().filter(|ino| may_go(*ino)).collect();
+        let ops: Vec<UpperOp> = gone.iter().flat_map(|ino| unlink::reclaim(*ino)).collect();
+        if ops.is_empty() {
+            return Ok(());
+        }
+        let nameless = self.write_ops(upper, ops, With::NOTHING)?;
         drop(changing);
-        self.data.files()?.forget(ino);
+        for ino in gone {
+            self.data.files()?.forget(ino);
+        }
+        self.remove_data_files(upper, &nameless);
         Ok(())
     }
 

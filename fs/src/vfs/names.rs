@@ -287,7 +287,8 @@ impl Vfs {
         let name = file_name(name)?;
         let at = At { dir, name: &name };
         let gone = self.change(caller, |layers, ctx| unlink::file(layers, ctx, at))?;
-        self.end_gone(gone)
+        self.end_gone(gone);
+        Ok(())
     }
 
     /// Removes an empty directory.
@@ -295,14 +296,14 @@ impl Vfs {
         let name = file_name(name)?;
         let at = At { dir, name: &name };
         let gone = self.change(caller, |layers, ctx| unlink::dir(layers, ctx, at))?;
-        self.end_gone(gone)
+        self.end_gone(gone);
+        Ok(())
     }
 
-    fn end_gone(&self, gone: Gone) -> Result<()> {
+    fn end_gone(&self, gone: Gone) {
         if gone.orphan {
-            self.end_if_unheld(&[gone.ino])?;
+            self.end_if_unheld(&[gone.ino]);
         }
-        Ok(())
     }
 
     /// Renames. What replaces something has its bytes on disk first: after a power loss the name leads to the old
@@ -338,10 +339,10 @@ impl Vfs {
         let renamed = self.change(caller, |layers, ctx| {
             rename::plan(layers, ctx, from, to, how)
         })?;
-        match renamed.replaced {
-            Some(gone) => self.end_gone(gone),
-            None => Ok(()),
+        if let Some(gone) = renamed.replaced {
+            self.end_gone(gone);
         }
+        Ok(())
     }
 
     fn sync_replacement(&self, from: At<'_>, to: At<'_>) -> Result<()> {
@@ -360,14 +361,7 @@ impl Vfs {
     /// The kernel lets go of inodes, each so many lookups of it.
     pub fn forget(&self, forgets: &[(Ino, u64)]) {
         let unheld = self.chores.put(self.held.forgotten(forgets));
-        self.end_forgotten(&unheld);
-    }
-
-    /// FORGET has no answer; the orphans are on record and are reclaimed when the upper is opened next.
-    fn end_forgotten(&self, unheld: &[Ino]) {
-        if let Err(errno) = self.end_if_unheld(unheld) {
-            tracing::warn!(inodes = unheld.len(), %errno, "cannot reclaim unlinked files yet");
-        }
+        self.end_if_unheld(&unheld);
     }
 
     /// Whether a thread calls [`Vfs::do_chores`] from now on.
@@ -385,7 +379,7 @@ impl Vfs {
             // Whoever needs one makes it, and tells of the error.
             tracing::debug!(%errno, "cannot make data files ahead");
         }
-        self.end_forgotten(&chores.unheld);
+        self.end_if_unheld(&chores.unheld);
         self.chores.is_attended()
     }
 
@@ -395,10 +389,8 @@ impl Vfs {
         if !self.is_writable() {
             return;
         }
-        for ino in orphans {
-            if let Err(errno) = self.end_orphan(ino) {
-                tracing::warn!(inode = ino.0, %errno, "cannot reclaim an unlinked file yet");
-            }
+        if let Err(errno) = self.end_orphans(&orphans, &|_| true) {
+            tracing::warn!(inodes = orphans.len(), %errno, "cannot reclaim unlinked files yet");
         }
         if let Err(errno) = self.data.files().and_then(DataFiles::clear_ready) {
             tracing::warn!(%errno, "cannot remove data files that were made ahead");
