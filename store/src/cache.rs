@@ -66,11 +66,40 @@ impl<K: Eq + Hash + Copy, V: Clone> Cache<K, V> {
     }
 
     fn keep(&self, shard: &mut Shard<K, V>, key: K, value: V, weight: usize) {
+        if shard.young.contains_key(&key) {
+            return;
+        }
         if shard.weight + weight > self.turn && !shard.young.is_empty() {
             shard.old = std::mem::take(&mut shard.young);
             shard.weight = 0;
         }
         shard.weight += weight;
         shard.young.insert(key, value);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Cache, SHARDS};
+
+    #[test]
+    fn a_value_that_is_added_again_weighs_once() {
+        let cache = Cache::new(SHARDS * 2 * 4);
+        for _ in 0..100 {
+            cache.insert(1, 'a', 1);
+        }
+        let shard = cache.shard(&1).expect("a shard").lock();
+        assert_eq!((shard.weight, shard.old.len()), (1, 0));
+    }
+
+    #[test]
+    fn what_nobody_asked_for_goes_and_the_rest_stays() {
+        let cache = Cache::new(SHARDS * 2 * 4);
+        for key in 0..10_000 {
+            cache.insert(key, key, 1);
+            assert_eq!(cache.get(&0, |_| 1), Some(0), "after {key}");
+        }
+        let held = (0..10_000).filter(|key| cache.get(key, |_| 1).is_some());
+        assert!(held.count() < 2 * SHARDS * 4 + SHARDS);
     }
 }
