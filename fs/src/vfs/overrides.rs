@@ -21,8 +21,9 @@ const INODES_MAX: usize = 1 << 17;
 /// Bytes of a small file in its record that weigh as much as the rest of the record.
 const INLINE_BYTES: usize = 256;
 
-/// An upper of so many records (a few milliseconds) is read at once.
+/// An upper of so many records and bytes (a few milliseconds) is read at once.
 const READ_AT_ONCE: usize = 4096;
+const READ_AT_ONCE_BYTES: usize = 2 << 20;
 
 /// Overridden names kept in memory (about 100 bytes each), over all directories.
 const NAMES_MAX: usize = 1 << 20;
@@ -65,7 +66,7 @@ impl Overrides {
 
     fn read(upper: &Upper) -> nacre_store::Result<Self> {
         let mut all = Self::none();
-        all.is_complete = upper.has_at_most(READ_AT_ONCE)?;
+        all.is_complete = upper.has_at_most(READ_AT_ONCE, READ_AT_ONCE_BYTES)?;
         if !all.is_complete {
             return Ok(all);
         }

@@ -62,7 +62,8 @@ fn overrides_survive_and_go_with_their_upper() {
     assert_eq!(upper.inode(one).unwrap().as_ref(), Some(&*data));
     assert_eq!(upper.inodes().unwrap(), [(one, *data)]);
     // One inode, two names, one orphan, the sequence number.
-    assert!(upper.has_at_most(5).unwrap() && !upper.has_at_most(4).unwrap());
+    let has_at_most = |records, bytes| upper.has_at_most(records, bytes).unwrap();
+    assert!(has_at_most(5, 100_000) && !has_at_most(4, 100_000) && !has_at_most(5, 20));
     assert_eq!(
         upper.dir(Ino::ROOT).unwrap(),
         [

@@ -222,16 +222,19 @@ impl Upper {
         Error::corrupt("inode of upper", format!("{} {}", self.0.id.0, ino.0))
     }
 
-    /// Whether it has no more than so many records: of inodes, names and what else is kept of it.
-    pub fn has_at_most(&self, records: usize) -> Result<bool> {
+    /// Whether it has no more than so many records (of inodes, names and what else is kept of it), of so many bytes together.
+    pub fn has_at_most(&self, records: usize, bytes: usize) -> Result<bool> {
         let all = self.0.id.0.to_be_bytes();
         let mut scan = self.inner().db.scan(Family::Upper, &all)?;
-        for _ in 0..records {
-            if scan.next()?.is_none() {
-                return Ok(true);
+        let (mut records_left, mut bytes_left) = (records, bytes);
+        while let Some((key, value)) = scan.next()? {
+            let left = bytes_left.checked_sub(key.len() + value.len());
+            match (records_left.checked_sub(1), left) {
+                (Some(records), Some(bytes)) => (records_left, bytes_left) = (records, bytes),
+                _ => return Ok(false),
             }
         }
-        Ok(scan.next()?.is_none())
+        Ok(true)
     }
 
     /// A directory's overrides, by name.
