@@ -1,12 +1,14 @@
 //! The entries of an image archive, in any order, from a pipe: layers are unpacked as they pass, documents are kept,
-//! because what an entry is may be said only by the last one. Never seeks, never writes a file.
+//! because what an entry is may be said only by the last one. While a layer goes to disk the next is read.
+//! Never seeks, never writes a file.
 
 use std::collections::HashMap;
 use std::io::{self, Read};
 use std::sync::Arc;
+use std::thread::ScopedJoinHandle;
 
 use nacre_store::archive::{self, ArchiveError, EntryKind, Limits, Reader};
-use nacre_store::{ArchiveId, DiffId, Digest, Expected, FileName, Store, Unpacked};
+use nacre_store::{ArchiveId, Arrived, DiffId, Digest, Expected, FileName, Store, Unpacked};
 
 use super::error::{Error, Result};
 use super::progress::{Bar, Progress, Status};
@@ -59,28 +61,44 @@ pub(super) fn read(store: &Store, archive: impl Read, progress: &dyn Progress) -
         links: HashMap::new(),
     };
     let mut held = 0;
-    while let Some(entry) = reader.next_entry().map_err(Error::Archive)? {
-        let Some(path) = joined(&entry.path) else {
-            continue;
-        };
-        match &entry.kind {
-            EntryKind::File {
-                size,
-                extents: None,
-            } => {
-                incoming.file(store, &path, *size, &mut reader, &mut held, progress)?;
-            }
-            EntryKind::Symlink(target) => incoming.link(path, &entry.path, target),
-            EntryKind::HardLink(target) => {
-                if let Some(target) = joined(target) {
-                    incoming.links.insert(path, target);
+    std::thread::scope(|scope| {
+        let mut settling: Option<Settling<'_>> = None;
+        while let Some(entry) = reader.next_entry().map_err(Error::Archive)? {
+            let Some(path) = joined(&entry.path) else {
+                continue;
+            };
+            match &entry.kind {
+                EntryKind::File {
+                    size,
+                    extents: None,
+                } => {
+                    let arrived =
+                        incoming.file(store, &path, *size, &mut reader, &mut held, progress)?;
+                    if let Some(arrived) = arrived {
+                        // One at a time: the disk is no quicker for two.
+                        incoming.settled(settling.take())?;
+                        settling = Some((path, scope.spawn(move || arrived.settle())));
+                    }
                 }
+                EntryKind::Symlink(target) => incoming.link(path, &entry.path, target),
+                EntryKind::HardLink(target) => {
+                    if let Some(target) = joined(target) {
+                        incoming.links.insert(path, target);
+                    }
+                }
+                _ => {}
             }
-            _ => {}
         }
-    }
+        incoming.settled(settling)
+    })?;
     Ok(incoming)
 }
+
+/// A layer that goes to disk, under its path.
+type Settling<'scope> = (
+    EntryPath,
+    ScopedJoinHandle<'scope, nacre_store::Result<Unpacked>>,
+);
 
 fn joined(path: &[FileName]) -> Option<EntryPath> {
     let parts: Option<Vec<&str>> = path
@@ -174,7 +192,18 @@ impl Incoming {
         self.links.insert(path, parts.join("/"));
     }
 
-    /// Takes in one file: a document if it is one, else a layer.
+    /// Waits for a layer that goes to disk.
+    fn settled(&mut self, settling: Option<Settling<'_>>) -> Result<()> {
+        let Some((path, settling)) = settling else {
+            return Ok(());
+        };
+        let settled = settling.join();
+        let unpacked = settled.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+        self.layers.insert(path, Layer::Unpacked(unpacked));
+        Ok(())
+    }
+
+    /// Takes in one file: a document if it is one, else a layer, which is returned if it was not here.
     fn file<R: Read>(
         &mut self,
         store: &Store,
@@ -183,7 +212,7 @@ impl Incoming {
         reader: &mut Reader<R, io::Sink>,
         held: &mut u64,
         progress: &dyn Progress,
-    ) -> Result<()> {
+    ) -> Result<Option<Arrived>> {
         let mut content = Content(reader);
         let mut start = Vec::new();
         if size <= DOCUMENT_BYTES_MAX {
@@ -197,16 +226,19 @@ impl Incoming {
                 let read = content.read_to_end(&mut start);
                 read.map_err(|error| carried(path, error))?;
                 if serde_json::from_slice::<serde::de::IgnoredAny>(&start).is_ok() {
-                    return self.keep(path, start, held);
+                    self.keep(path, start, held)?;
+                    return Ok(None);
                 }
             }
         }
         if !may_be_layer(path) {
-            return skip(path, &mut content);
+            skip(path, &mut content)?;
+            return Ok(None);
         }
         if let Some(known) = known(store, path)? {
             self.layers.insert(path.to_owned(), Layer::Known(known));
-            return skip(path, &mut content);
+            skip(path, &mut content)?;
+            return Ok(None);
         }
         let bar = Bar::new(progress, &shown(path), size, Status::LoadingLayer);
         let expected = Expected {
@@ -214,21 +246,24 @@ impl Incoming {
             size: Some(size),
             diff: None,
         };
-        let layer = match store.unpack(start.as_slice().chain(&mut content), &expected, &|bytes| {
-            bar.add(bytes)
-        }) {
-            Ok(unpacked) => Layer::Unpacked(unpacked),
+        let read = start.as_slice().chain(&mut content);
+        let arrived = match store.arrive(read, &expected, &|bytes| bar.add(bytes)) {
+            Ok(arrived) => Some(arrived),
             // The pipe's failure is this archive's; only a layer's own damage may wait for an image that names it.
             Err(nacre_store::Error::Input { source, .. }) => return Err(carried(path, source)),
             Err(
                 error @ (nacre_store::Error::Archive(_)
                 | nacre_store::Error::DigestMismatch { .. }
                 | nacre_store::Error::SizeMismatch { .. }),
-            ) => Layer::Refused(Arc::new(error)),
+            ) => {
+                let refused = Layer::Refused(Arc::new(error));
+                self.layers.insert(path.to_owned(), refused);
+                None
+            }
             Err(error) => return Err(error.into()),
         };
-        self.layers.insert(path.to_owned(), layer);
-        skip(path, &mut content)
+        skip(path, &mut content)?;
+        Ok(arrived)
     }
 
     fn keep(&mut self, path: &str, content: Vec<u8>, held: &mut u64) -> Result<()> {

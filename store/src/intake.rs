@@ -1,9 +1,12 @@
 //! Contents coming in: each is hashed and becomes a blob, small ones in batches, large ones by way of a file, so that
 //! memory is bounded whatever the sizes. Never decides who holds them.
 
+use std::fs::File;
 use std::io::Write;
+use std::num::NonZeroU64;
 use std::sync::Arc;
 
+use rustix::fs::Advice;
 use sha2::{Digest as _, Sha256};
 
 use crate::blobs::{Blobs, PinSet, SMALL_BYTES_MAX};
@@ -17,6 +20,9 @@ const BATCH_BYTES: usize = 1 << 20;
 /// From how many bytes on small contents bypass the WAL: they are then written once, and one flush at the end makes
 /// them durable; below, the flush would cost more than writing twice.
 const LOGGED_BYTES_MAX: usize = 4 << 20;
+
+/// Of a large content so much is handed to the disk while the rest comes, so that the sync at the end finds little to do.
+const WRITE_OUT_BYTES: u64 = 4 << 20;
 
 /// Turns contents into blobs, pinned.
 pub(crate) struct Intake {
@@ -119,7 +125,7 @@ impl Intake {
         let mut file = self.blobs.spool()?;
         let path = file.path().to_owned();
         let mut hash = Sha256::new();
-        let mut size = 0u64;
+        let (mut size, mut handed_over) = (0u64, 0u64);
         let mut have = end - start;
         while have > 0 {
             self.blobs.to_grow()?;
@@ -128,8 +134,13 @@ impl Intake {
             file.write_all(part)
                 .map_err(Error::io("cannot write", &path))?;
             size += have as u64;
+            if size >= WRITE_OUT_BYTES + handed_over {
+                hand_over(file.as_file(), handed_over, size);
+                handed_over = size;
+            }
             have = read(self.arena.get_mut(start..).unwrap_or_default())?;
         }
+        hand_over(file.as_file(), handed_over, size);
         let id = BlobId(Digest::finish(hash));
         self.blobs.adopt(id, file, size, &mut self.pins)?;
         Ok((id, size))
@@ -168,5 +179,14 @@ impl Intake {
         self.write()?;
         self.blobs.sync(&self.pins)?;
         Ok(self.pins)
+    }
+}
+
+/// Has the host begin to write a part of a file, and does not wait for it. Of pages that are dirty the advice does no more than
+/// that (posix_fadvise(2) of Linux; what it drops are those that are on disk). A host that does not take it writes later.
+fn hand_over(file: &File, from: u64, to: u64) {
+    let len = NonZeroU64::new(to.saturating_sub(from));
+    if len.is_some() {
+        rustix::fs::fadvise(file, from, len, Advice::DontNeed).unwrap_or_default();
     }
 }

@@ -55,7 +55,7 @@ pub use remove::Removed;
 pub use room::{Room, has_room};
 pub use store::{CACHE_BYTES, Options, Store};
 pub use tree::{DirEntry, DirList, Tree};
-pub use unpack::{Expected, Unpacked};
+pub use unpack::{Arrived, Expected, Unpacked};
 pub use upper::{Growth, Override, Undo, Upper, UpperOp};
 
 /// Descriptions that the layers above keep here.

@@ -64,10 +64,28 @@ impl PipeWriter {
         block
     }
 
+    /// A block that came back, if there is one: for a thread that only passes blocks on.
+    pub(crate) fn spare(&self) -> Option<Vec<u8>> {
+        self.empty.try_recv().ok()
+    }
+
     /// Sends the first `len` bytes of a block.
     pub(crate) fn send(&self, mut block: Vec<u8>, len: usize) -> Result<(), Closed> {
         block.truncate(len);
         self.full.send(block).map_err(|_| Closed)
+    }
+}
+
+impl PipeReader {
+    /// The next block as it was sent, for who reads nothing but blocks; `used` goes back in its place. None at the end.
+    pub(crate) fn next_block(&mut self, used: Option<Vec<u8>>) -> Option<Vec<u8>> {
+        used.into_iter().for_each(|used| self.give_back(used));
+        self.full.recv().ok()
+    }
+
+    /// A writer that is gone or has blocks enough needs no more.
+    fn give_back(&self, used: Vec<u8>) {
+        if used.capacity() > 0 && self.empty.try_send(used).is_err() {}
     }
 }
 
@@ -80,8 +98,7 @@ impl Read for PipeReader {
             };
             let used = std::mem::replace(&mut self.block, next);
             self.at = 0;
-            // A writer that is gone or has blocks enough needs no more.
-            if used.capacity() > 0 && self.empty.try_send(used).is_err() {}
+            self.give_back(used);
         }
         let ready = self.block.get(self.at..).unwrap_or_default();
         let len = ready.len().min(buf.len());

@@ -1,7 +1,7 @@
 //! Unpacking: one layer archive in, its contents to blobs, all else to the record under its DiffID. Knows no tree.
 //!
-//! Three threads a layer, so that reading, inflating and hashing overlap: the caller's reads, hashes and keeps the bytes
-//! as received; the second inflates and hashes the tar; the third parses it and hashes the contents.
+//! Four threads a layer, so that reading, inflating and hashing overlap: the caller's reads, hashes and keeps the bytes
+//! as received; the second inflates; the third hashes the tar; the fourth parses it and hashes the contents.
 
 use std::collections::BTreeSet;
 use std::io::{Read, Write};
@@ -46,6 +46,22 @@ pub struct Unpacked {
     pub(crate) _pin: Pin<DiffId>,
 }
 
+/// A layer whose archive was read and verified, not durable yet and known to nobody. Dropped, it leaves no trace.
+pub struct Arrived {
+    store: Store,
+    no: RecordNo,
+    verified: Option<Verified>,
+    settled: bool,
+}
+
+/// What the four threads found, and what it is.
+struct Verified {
+    diff: DiffId,
+    received: Received,
+    parsed: Parsed,
+    tar_bytes: u64,
+}
+
 /// What the first thread found: the archive as received.
 struct Received {
     id: ArchiveId,
@@ -55,13 +71,14 @@ struct Received {
     whole: bool,
 }
 
-/// What the second thread found: the tar.
-struct Inflated {
-    diff: DiffId,
+/// What the third thread found: the tar.
+struct Hashed {
+    /// None if nothing compressed it: it is the archive as received, whose digest the first thread finds.
+    diff: Option<DiffId>,
     bytes: u64,
 }
 
-/// What the third thread found: the entries, and contents that are not synced yet.
+/// What the fourth thread found: the entries, and contents that are not synced yet.
 struct Parsed {
     intake: Intake,
     content_bytes: u64,
@@ -81,24 +98,34 @@ impl Store {
         expected: &Expected,
         progress: &dyn Fn(u64),
     ) -> Result<Unpacked> {
+        self.arrive(archive, expected, progress)?.settle()
+    }
+
+    /// The same up to the sync, which then need not keep who reads the next layer from the same stream.
+    pub fn arrive(
+        &self,
+        archive: impl Read,
+        expected: &Expected,
+        progress: &dyn Fn(u64),
+    ) -> Result<Arrived> {
         let inner = &self.inner;
         inner.room.to_grow()?;
         let no = inner.numbers.record(&inner.db)?;
         inner.db.doom(Doomed::Record(no))?;
         failpoint::pass(Point::UnpackMarked)?;
-        let unpacked = inner.unpack(no, archive, expected, progress);
-        if unpacked.is_err() {
-            inner.room.to_shrink();
-            // Its blobs went with their pins. Should this fail too, the mark makes the next open do it.
-            if let Err(error) = inner.drop_record_parts(no) {
-                tracing::warn!(%error, record = no.0, "cannot delete what a failed unpack left");
+        let mut arrived = Arrived {
+            store: self.clone(),
+            no,
+            verified: None,
+            settled: false,
+        };
+        match inner.verified(no, archive, expected, progress) {
+            Ok(verified) => {
+                arrived.verified = Some(verified);
+                Ok(arrived)
             }
-            // All of the pack is deleted by now, so this moves nothing; without it a gigabyte stayed until some compaction.
-            if let Err(error) = inner.give_back(&BTreeSet::from([no])) {
-                tracing::warn!(%error, record = no.0, "cannot give back the room that a failed unpack took");
-            }
+            Err(error) => Err(arrived.failed(error)),
         }
-        unpacked.map_err(|error| inner.room.explained(error))
     }
 
     /// Returns the layer if its content is here already (by descriptor digest), so that nothing needs to be fetched.
@@ -132,6 +159,49 @@ impl Store {
     }
 }
 
+impl Arrived {
+    /// Makes it durable, then known.
+    pub fn settle(mut self) -> Result<Unpacked> {
+        let Some(verified) = self.verified.take() else {
+            return Err(Error::corrupt("layer", "settled before it came"));
+        };
+        match self.store.inner.record(self.no, verified) {
+            Ok(unpacked) => {
+                self.settled = true;
+                Ok(unpacked)
+            }
+            Err(error) => Err(self.failed(error)),
+        }
+    }
+
+    /// Takes the traces away before the error is told: the room that they took counts for its words.
+    fn failed(self, error: Error) -> Error {
+        let store = self.store.clone();
+        drop(self);
+        store.inner.room.explained(error)
+    }
+}
+
+impl Drop for Arrived {
+    fn drop(&mut self) {
+        if self.settled {
+            return;
+        }
+        // Its blobs go with their pins.
+        self.verified.take();
+        let inner = &self.store.inner;
+        inner.room.to_shrink();
+        // Should this fail too, the mark makes the next open do it.
+        if let Err(error) = inner.drop_record_parts(self.no) {
+            tracing::warn!(%error, record = self.no.0, "cannot delete what a failed unpack left");
+        }
+        // All of the pack is deleted by now, so this moves nothing; without it a gigabyte stayed until some compaction.
+        if let Err(error) = inner.give_back(&BTreeSet::from([self.no])) {
+            tracing::warn!(%error, record = self.no.0, "cannot give back the room that a failed unpack took");
+        }
+    }
+}
+
 fn unpacked(
     diff: DiffId,
     record: &RecordHead,
@@ -148,22 +218,28 @@ fn unpacked(
 }
 
 impl Inner {
-    fn unpack(
+    /// Reads an archive with its threads, and holds what it is against what was expected.
+    fn verified(
         &self,
         no: RecordNo,
         archive: impl Read,
         expected: &Expected,
         progress: &dyn Fn(u64),
-    ) -> Result<Unpacked> {
+    ) -> Result<Verified> {
         let failed = AtomicBool::new(false);
-        let (received, inflated, parsed) = std::thread::scope(|scope| {
+        let plain = AtomicBool::new(false);
+        let (received, inflated, hashed, parsed) = std::thread::scope(|scope| {
             let (packed_in, packed_out) = pipe();
             let (tar_in, tar_out) = pipe();
-            let failed = &failed;
-            let inflating = scope.spawn(move || note(failed, self.inflate(packed_out, tar_in)));
-            let parsing = scope.spawn(move || note(failed, self.parse(no, tar_out)));
+            let (hashed_in, hashed_out) = pipe();
+            let (failed, plain) = (&failed, &plain);
+            let inflating =
+                scope.spawn(move || note(failed, self.inflate(packed_out, tar_in, plain)));
+            let hashing = scope.spawn(move || hash(tar_out, &hashed_in, plain));
+            let parsing = scope.spawn(move || note(failed, self.parse(no, hashed_out)));
             let received = self.receive(archive, expected, progress, packed_in, failed);
-            (received, joined(inflating.join()), joined(parsing.join()))
+            let (inflated, hashed) = (joined(inflating.join()), joined(hashing.join()));
+            (received, inflated, hashed, joined(parsing.join()))
         });
         let received = received?;
         if let Some(expected) = expected
@@ -188,17 +264,23 @@ impl Inner {
             });
         }
         // A tar that ends early is the consequence of an archive that does not inflate: that one is the cause.
-        let inflated = inflated?;
+        inflated?;
         let parsed = parsed?;
-        if let Some(expected) = expected.diff.filter(|e| *e != inflated.diff) {
-            let actual = inflated.diff.0;
+        let diff = hashed.diff.unwrap_or(DiffId(received.id.0));
+        if let Some(expected) = expected.diff.filter(|e| *e != diff) {
+            let actual = diff.0;
             return Err(Error::DigestMismatch {
                 what: "uncompressed layer (DiffID)",
                 expected: expected.0,
                 actual,
             });
         }
-        self.record(no, received, &inflated, parsed)
+        Ok(Verified {
+            diff,
+            received,
+            parsed,
+            tar_bytes: hashed.bytes,
+        })
     }
 
     /// First thread: reads the archive.
@@ -270,11 +352,10 @@ impl Inner {
         })
     }
 
-    /// Second thread: inflates the archive.
-    fn inflate(&self, archive: PipeReader, out: PipeWriter) -> Result<Inflated> {
+    /// Second thread: inflates the archive, and says whether nothing compressed it before the first bytes come.
+    fn inflate(&self, archive: PipeReader, out: PipeWriter, plain: &AtomicBool) -> Result<()> {
         let mut tar = archive::inflate(archive, &self.limits)?;
-        let mut hash = Sha256::new();
-        let mut bytes = 0u64;
+        plain.store(tar.is_plain(), Ordering::Release);
         loop {
             let mut block = out.block();
             let mut filled = 0;
@@ -285,25 +366,14 @@ impl Inner {
                     got => filled += got,
                 }
             }
-            if filled == 0 {
-                return Ok(Inflated {
-                    diff: DiffId(Digest::finish(hash)),
-                    bytes,
-                });
-            }
-            hash.update(block.get(..filled).unwrap_or_default());
-            bytes += filled as u64;
-            if out.send(block, filled).is_err() {
-                // The parser has refused the tar: its error is the answer, the digest is not wanted any more.
-                return Ok(Inflated {
-                    diff: DiffId(Digest::finish(hash)),
-                    bytes,
-                });
+            // A parser that has refused the tar has the answer: no more is wanted.
+            if filled == 0 || out.send(block, filled).is_err() {
+                return Ok(());
             }
         }
     }
 
-    /// Third thread: parses the tar.
+    /// Fourth thread: parses the tar.
     fn parse(&self, no: RecordNo, tar: PipeReader) -> Result<Parsed> {
         let mut headers = ChunkWriter::new(&self.db, no, Part::Headers);
         let mut records = EntryWriter::new(&self.db, no);
@@ -343,13 +413,13 @@ impl Inner {
     }
 
     /// Makes everything durable, then known.
-    fn record(
-        &self,
-        no: RecordNo,
-        received: Received,
-        inflated: &Inflated,
-        parsed: Parsed,
-    ) -> Result<Unpacked> {
+    fn record(&self, no: RecordNo, verified: Verified) -> Result<Unpacked> {
+        let Verified {
+            diff,
+            received,
+            parsed,
+            tar_bytes,
+        } = verified;
         failpoint::pass(Point::UnpackVerified)?;
         let pins = parsed.intake.finish()?;
         failpoint::pass(Point::UnpackContentsSynced)?;
@@ -360,7 +430,6 @@ impl Inner {
                 .sync_all()
                 .map_err(Error::io("cannot sync", file.path()))?;
         }
-        let diff = inflated.diff;
         // From here on under the lock: a removal that looks at the record must see its archives' files as they are.
         let mut locked = self.records.lock();
         let kept = self.keep_archive(&received)?;
@@ -386,7 +455,7 @@ impl Inner {
         let head = RecordHead {
             no,
             content_bytes: parsed.content_bytes,
-            tar_bytes: inflated.bytes,
+            tar_bytes,
             entries: parsed.entries,
             marks: parsed.marks,
             entry_chunks: parsed.entry_chunks,
@@ -413,6 +482,30 @@ impl Inner {
         failpoint::pass(Point::UnpackArchiveRenamed)?;
         self.sync_archives_dir()?;
         Ok(true)
+    }
+}
+
+/// Third thread: hashes the tar and passes it on. When the parser has refused it, its digest is not wanted any more.
+fn hash(mut tar: PipeReader, out: &PipeWriter, plain: &AtomicBool) -> Hashed {
+    let mut bytes = 0u64;
+    let mut hash = None;
+    while let Some(block) = tar.next_block(out.spare()) {
+        if bytes == 0 && !plain.load(Ordering::Acquire) {
+            hash = Some(Sha256::new());
+        }
+        if let Some(hash) = &mut hash {
+            hash.update(&block);
+        }
+        let len = block.len();
+        bytes += len as u64;
+        if out.send(block, len).is_err() {
+            break;
+        }
+    }
+    let hash = hash.or_else(|| (bytes == 0).then(Sha256::new));
+    Hashed {
+        diff: hash.map(|hash| DiffId(Digest::finish(hash))),
+        bytes,
     }
 }
 

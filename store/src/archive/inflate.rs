@@ -27,10 +27,7 @@ const SOURCE_BUFFER_BYTES: usize = 128 << 10;
 ///
 /// NULs after the last gzip member are padding, as for gzip and umoci; anything else is refused. What a read of the
 /// result returns as an error carries an [`ArchiveError`], which a [`Reader`](super::Reader) over it returns as it is.
-pub fn inflate<'a>(
-    archive: impl Read + 'a,
-    limits: &Limits,
-) -> Result<Box<dyn Read + 'a>, ArchiveError> {
+pub fn inflate<R: Read>(archive: R, limits: &Limits) -> Result<Inflated<R>, ArchiveError> {
     let mut source = Source::new(archive);
     let magic = source
         .peek(MAGIC_BYTES)
@@ -55,11 +52,11 @@ pub fn inflate<'a>(
         }
         _ => Decoder::Plain(source),
     };
-    Ok(Box::new(Inflated {
+    Ok(Inflated {
         decoder,
         limits: limits.clone(),
         inflated: 0,
-    }))
+    })
 }
 
 /// The compressed archive. Counts what the decoder consumes, not what is buffered, so that the ratio is exact.
@@ -254,7 +251,7 @@ fn skip_padding(source: &mut Source<impl Read>) -> io::Result<()> {
 }
 
 /// The uncompressed archive, counted.
-struct Inflated<R: Read> {
+pub struct Inflated<R: Read> {
     decoder: Decoder<R>,
     limits: Limits,
     inflated: u64,
@@ -290,6 +287,11 @@ impl<R: Read> Read for Inflated<R> {
 }
 
 impl<R: Read> Inflated<R> {
+    /// Whether nothing compressed it: then these are the bytes of the archive itself.
+    pub fn is_plain(&self) -> bool {
+        matches!(self.decoder, Decoder::Plain(_))
+    }
+
     fn over(&self, limit: &'static str, what: &'static str, max: u64) -> io::Error {
         let at = Place::new(b"", self.inflated);
         io::Error::new(

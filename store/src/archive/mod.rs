@@ -25,7 +25,7 @@ pub(crate) mod tests;
 
 pub use entry::{Entry, EntryKind};
 pub use error::{ArchiveError, Place};
-pub use inflate::inflate;
+pub use inflate::{Inflated, inflate};
 pub use limits::Limits;
 pub use reader::Reader;
 pub use writer::Writer;

@@ -32,20 +32,42 @@ fn rich_tar() -> Vec<u8> {
 
 #[test]
 fn tar_is_rebuilt_bit_for_bit() {
-    let store = TempStore::new();
     let tar = rich_tar();
-    let unpacked = store
-        .unpack(gzip(&tar).as_slice(), &Expected::default(), &|_| {})
-        .unwrap();
-    assert_eq!(unpacked.diff, DiffId(Digest::of(&tar)));
-    assert_eq!(unpacked.content_bytes, 300_000 + 5 + 5 + 1);
-    let mut rebuilt = Vec::new();
-    store
-        .tar(&unpacked.diff)
-        .unwrap()
-        .read_to_end(&mut rebuilt)
-        .unwrap();
-    assert!(rebuilt == tar, "rebuilt tar differs");
+    for archive in [gzip(&tar), tar.clone()] {
+        let store = TempStore::new();
+        let unpacked = store
+            .unpack(archive.as_slice(), &Expected::default(), &|_| {})
+            .unwrap();
+        assert_eq!(unpacked.archive, ArchiveId(Digest::of(&archive)));
+        assert_eq!(unpacked.diff, DiffId(Digest::of(&tar)));
+        assert_eq!(unpacked.content_bytes, 300_000 + 5 + 5 + 1);
+        let mut rebuilt = Vec::new();
+        store
+            .tar(&unpacked.diff)
+            .unwrap()
+            .read_to_end(&mut rebuilt)
+            .unwrap();
+        assert!(rebuilt == tar, "rebuilt tar differs");
+    }
+}
+
+#[test]
+fn what_arrived_and_was_not_settled_leaves_no_trace() {
+    let store = TempStore::new();
+    let before = store.inventory();
+    let packed = gzip(&rich_tar());
+    let arrive = || store.arrive(packed.as_slice(), &Expected::default(), &|_| {});
+    let arrived = arrive().unwrap();
+    let archive = ArchiveId(Digest::of(&packed));
+    assert!(store.unpacked_by_archive(&archive).unwrap().is_none());
+    drop(arrived);
+    assert_eq!(store.inventory(), before);
+    // Two of one layer, of which the other is settled meanwhile.
+    let (one, other) = (arrive().unwrap(), arrive().unwrap());
+    drop(other.settle().unwrap());
+    drop(one);
+    assert!(store.unpacked_by_archive(&archive).unwrap().is_some());
+    assert_eq!(store.check().unwrap().faults, Vec::<String>::new());
 }
 
 #[test]
@@ -158,6 +180,14 @@ fn refused_archives_leave_no_trace() {
                 archive,
                 size,
                 diff: Some(DiffId(wrong)),
+            },
+        ),
+        (
+            "DiffID of a plain tar",
+            tar.clone(),
+            Expected {
+                diff: Some(DiffId(wrong)),
+                ..Expected::default()
             },
         ),
         (
