@@ -14,6 +14,7 @@ demo: setup build
 
 #: make test     install what is missing, and pass all tests (as root, with /dev/fuse)
 test: setup check images judges
+	$(CARGO) build --release --workspace --locked --bins
 	$(CARGO) test --release --workspace --locked --no-run
 	timeout --kill-after=60 $(TEST_SECONDS_MAX) $(CARGO) test --release --workspace --locked --no-fail-fast
 # They take ten minutes, and three times that on a slow machine: what takes longer hangs, and the runner's last lines name it.
@@ -42,10 +43,11 @@ fuzz: setup build
 build:
 	$(CARGO) build --release --workspace --all-targets --locked
 
-#: make install  the program and its completions, under PREFIX (/usr/local), and mount(8)'s helpers in /sbin
+#: make install  the program, the one that holds containers, and completions, under PREFIX (/usr/local), and mount(8)'s helpers in /sbin
 install: build
 	install -D -m 0755 target/release/nacre $(DESTDIR)$(PREFIX)/bin/nacre
-	strip --strip-debug $(DESTDIR)$(PREFIX)/bin/nacre
+	install -D -m 0755 target/release/nacre-shim $(DESTDIR)$(PREFIX)/bin/nacre-shim
+	strip --strip-debug $(DESTDIR)$(PREFIX)/bin/nacre $(DESTDIR)$(PREFIX)/bin/nacre-shim
 	install -d $(DESTDIR)/sbin
 	ln -sf $(PREFIX)/bin/nacre $(DESTDIR)/sbin/mount.fuse.nacre
 	ln -sf $(PREFIX)/bin/nacre $(DESTDIR)/sbin/umount.fuse.nacre

@@ -49,12 +49,12 @@ const DOORS: &[(&str, &[&str], &str)] = &[
     ),
     (
         "unsafe {",
-        &["src/sys", "fs/src/sys"],
+        &["src/runtime/sys", "fs/src/sys"],
         "unsafe lives in sys",
     ),
     (
         "unsafe fn",
-        &["src/sys", "fs/src/sys"],
+        &["src/runtime/sys", "fs/src/sys"],
         "unsafe lives in sys",
     ),
     (
@@ -155,6 +155,17 @@ fn arrows_point_down() {
         (
             "cli/Cargo.toml",
             &["nacre-store", "nacre-fs", "rocksdb"][..],
+        ),
+        (
+            "src/runtime/Cargo.toml",
+            &[
+                "nacre-store",
+                "nacre-fs",
+                "nacre-cli",
+                "rocksdb",
+                "tokio",
+                "clap",
+            ][..],
         ),
     ] {
         for name in forbidden {

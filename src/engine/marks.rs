@@ -5,7 +5,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use nacre_store::this_boot;
+use crate::runtime::this_boot;
 
 /// A superblock's device number, major and minor. The kernel gives it to nobody else while a mount is left, dead or not.
 pub(crate) type Device = (u32, u32);

@@ -134,6 +134,8 @@ impl Engine {
             spec: specification(document, files)?,
             rootfs: root.descriptor()?,
             log: Some(files.log()),
+            log_floor: self.store.room().floor(),
+            auto_remove: document.host.auto_remove,
             program: None,
         })?);
         *live.run.lock() = Some(Run {

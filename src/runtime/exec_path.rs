@@ -100,7 +100,7 @@ fn named(command: &str, tried: &str, why: &str, kind: StartErrorKind) -> StartEr
 mod tests {
     #![expect(clippy::unwrap_used, reason = "tests")]
     use super::*;
-    use crate::runtime::rootfs::Stat;
+    use crate::rootfs::Stat;
     use std::io;
 
     struct Tree;

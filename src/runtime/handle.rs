@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, poll};
 
+use super::program;
 use super::shim::{Order, Running, SHIM_NAME, cgroup};
 use super::spec::{ConsoleSize, ContainerId, ContainerSpec, ExecSpec};
 use super::state_dir::{self, StateDir};
@@ -37,6 +38,11 @@ pub struct Launch {
     pub rootfs: OwnedFd,
     /// Where the output is logged, as docker's json-file; none logs nothing.
     pub log: Option<PathBuf>,
+    /// Free bytes of the log's disk below which nothing is logged: the last of a disk is for the store's removals, and a container
+    /// that talks a lot must not eat it up.
+    pub log_floor: u64,
+    /// Whether the container goes when its process ends: then its end need not be on disk before it is told.
+    pub auto_remove: bool,
     /// The program that calls `run_shim_if_asked`; none is the one that runs now.
     pub program: Option<PathBuf>,
 }
@@ -94,6 +100,8 @@ impl Shim {
         state_dir::write(&dir.spec(), &launch.spec).map_err(failed("writing", &dir.spec()))?;
         let order = Order {
             log: launch.log,
+            log_floor: launch.log_floor,
+            auto_remove: launch.auto_remove,
             container: None,
             program: launch.program,
         };
@@ -109,6 +117,8 @@ impl Shim {
             state_dir::read(&self.dir.order()).map_err(failed("reading", &self.dir.order()))?;
         let order = Order {
             log: None,
+            log_floor: 0,
+            auto_remove: false,
             container: Some(self.dir.path().to_owned()),
             program: own.program,
         };
@@ -261,10 +271,7 @@ impl Shim {
     fn spawn(dir: StateDir, order: &Order, stdin: Stdio) -> Result<Self, ShimError> {
         state_dir::write(&dir.order(), order).map_err(failed("writing", &dir.order()))?;
         let log = File::create(dir.shim_log()).map_err(failed("making", &dir.shim_log()))?;
-        let program = order
-            .program
-            .as_deref()
-            .unwrap_or(Path::new("/proc/self/exe"));
+        let program = order.program.as_deref().unwrap_or_else(|| program::path());
         // Its first process leaves at once, so that the shim is nobody's child here and this one is reaped now.
         let mut first = Command::new(program)
             .arg0(SHIM_NAME)

@@ -238,7 +238,7 @@ fn is_absent(error: &io::Error) -> bool {
 mod tests {
     #![expect(clippy::unwrap_used, reason = "tests")]
     use super::*;
-    use crate::runtime::rootfs::{InRoot, Stat};
+    use crate::rootfs::{InRoot, Stat};
 
     struct Files(&'static str, &'static str);
 

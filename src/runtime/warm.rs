@@ -17,11 +17,11 @@ const EVERY: Duration = Duration::from_millis(1);
 const LONGEST: Duration = Duration::from_millis(300);
 
 /// Cgroups can be joined quickly as long as this lives; a little longer than the thread takes to notice.
-pub(crate) struct Warm(Option<Sender<()>>);
+pub struct Warm(Option<Sender<()>>);
 
 impl Warm {
     /// Begins, and does not wait. Where it is not possible, a start takes as long as it takes.
-    pub(crate) fn up() -> Warm {
+    pub fn up() -> Warm {
         let (alive, over) = channel::<()>();
         let work = move || {
             let begun = Instant::now();

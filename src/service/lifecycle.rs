@@ -103,7 +103,7 @@ pub fn run_if_asked() -> Option<ExitCode> {
         return None;
     }
     // Whoever waits for the end of a pipe, or for a lock on a file, of the command that started us would wait for us.
-    if let Err(error) = crate::sys::close_from(3) {
+    if let Err(error) = crate::runtime::sys::close_from(3) {
         say(&format!("cannot close inherited descriptors: {error}"));
     }
     // The terminal's signals and its end are none of ours any more. It fails only for a leader of a group, who has that.

@@ -7,7 +7,7 @@ use std::io;
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
 /// Returns the boot's identity, as the kernel spells it.
-pub fn this_boot() -> io::Result<String> {
+pub(crate) fn this_boot() -> io::Result<String> {
     match fs::read_to_string(BOOT_ID) {
         Ok(id) => Ok(id.trim().to_owned()),
         Err(error) => Err(io::Error::new(error.kind(), format!("{BOOT_ID}: {error}"))),

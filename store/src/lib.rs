@@ -39,7 +39,6 @@ mod unpack;
 mod upper;
 
 pub use blobs::{Blob, BlobPin};
-pub use boot::this_boot;
 pub use check::Report;
 pub use error::{Error, Result};
 pub use ids::{
@@ -52,7 +51,7 @@ pub use name::{FileName, InvalidName};
 pub use publish::NewImage;
 pub use reclaim::Reclaimed;
 pub use remove::Removed;
-pub use room::{Room, has_room};
+pub use room::Room;
 pub use store::{CACHE_BYTES, Options, Store};
 pub use tree::{DirEntry, DirList, Tree};
 pub use unpack::{Arrived, Expected, Unpacked};

@@ -2,7 +2,6 @@
 //! back to it, step by step, on a disk that others have filled. Knows free bytes; never what wants to grow.
 
 use std::fs::{File, OpenOptions};
-use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -77,12 +76,6 @@ fn free(host: &StatVfs) -> u64 {
     host.f_bavail.saturating_mul(host.f_frsize)
 }
 
-/// Whether there is room to grow on the filesystem of an open file: for those who write beside the store without having it open.
-pub fn has_room(file: &File) -> io::Result<bool> {
-    let host = rustix::fs::fstatvfs(file)?;
-    Ok(free(&host) >= floor_of(total(&host)))
-}
-
 impl Room {
     /// Looks at the filesystem of `root`; gives the reserve back if there is no room to open a database in. `floor` is
     /// for tests: by default it fits the filesystem.
@@ -132,6 +125,11 @@ impl Room {
     /// What the host says of the filesystem.
     pub fn host(&self) -> Result<StatVfs> {
         rustix::fs::statvfs(&self.root).map_err(|e| no_answer(&self.root, e))
+    }
+
+    /// Free bytes below which nothing grows.
+    pub fn floor(&self) -> u64 {
+        self.floor
     }
 
     /// Whether there is room to grow.

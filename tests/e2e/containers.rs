@@ -1,5 +1,8 @@
 //! Processes in containers: exit codes, streams, signals, logs, exec, the rules of docker's command line.
 
+use std::fs;
+use std::path::{Path, PathBuf};
+
 use crate::nacre::{Nacre, eventually, oci_source};
 use crate::patience;
 
@@ -318,4 +321,38 @@ fn apt_get_installs_a_package_and_commit_keeps_it() {
         "{hello:?}"
     );
     nacre.check();
+}
+
+#[test]
+fn a_container_and_an_exec_are_held_by_the_small_program_beside_nacre() {
+    let shim = Path::new(env!("CARGO_BIN_EXE_nacre")).with_file_name("nacre-shim");
+    if !shim.exists() {
+        eprintln!("skipped: {} is not built (make build)", shim.display());
+        return;
+    }
+    let nacre = ready();
+    nacre.ok(&[
+        "run",
+        "-d",
+        "--name",
+        "box",
+        "--network",
+        "none",
+        "debian-min",
+        "sleep",
+        "100",
+    ]);
+    nacre.ok(&["exec", "-d", "box", "sleep", "100"]);
+    let holders: Vec<PathBuf> = fs::read_dir("/proc")
+        .unwrap()
+        .flatten()
+        .filter(|process| {
+            let line = fs::read(process.path().join("cmdline")).unwrap_or_default();
+            let of_ours = format!("nacre-shim\0{}", nacre.root().display());
+            line.starts_with(of_ours.as_bytes())
+        })
+        .map(|process| fs::read_link(process.path().join("exe")).unwrap())
+        .collect();
+    assert_eq!(holders, [shim.clone(), shim]);
+    nacre.ok(&["rm", "-f", "box"]);
 }

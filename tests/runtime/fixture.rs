@@ -123,6 +123,8 @@ impl Container {
             spec: self.spec.clone(),
             rootfs,
             log: Some(self.log()),
+            log_floor: 0,
+            auto_remove: false,
             program: Some(self.program.clone()),
         }
     }

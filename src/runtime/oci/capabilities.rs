@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use libcontainer::oci_spec::runtime::Capability;
 
-use crate::runtime::spec::Security;
+use crate::spec::Security;
 
 /// What docker gives every container.
 const DEFAULT: [Capability; 14] = [

@@ -6,7 +6,7 @@ use libcontainer::oci_spec::OciSpecError;
 use libcontainer::oci_spec::runtime::{Mount, MountBuilder};
 
 use super::Host;
-use crate::runtime::spec::{Access, ContainerSpec, MountSource, MountSpec};
+use crate::spec::{Access, ContainerSpec, MountSource, MountSpec};
 
 /// docker's size of `/dev/shm`.
 const SHM_BYTES_DEFAULT: u64 = 64 << 20;

@@ -1,7 +1,7 @@
 //! What a container's configuration must hold.
 #![expect(clippy::unwrap_used, reason = "tests")]
 use super::*;
-use crate::runtime::spec::{Access, MountSource, MountSpec, Stdin};
+use crate::spec::{Access, MountSource, MountSpec, Stdin};
 
 fn host() -> Host {
     Host {

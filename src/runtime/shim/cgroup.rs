@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 
-use crate::runtime::oci::cgroups_path;
-use crate::runtime::spec::ContainerId;
+use crate::oci::cgroups_path;
+use crate::spec::ContainerId;
 use crate::sys;
 
 /// Where cgroups are mounted; libcontainer looks nowhere else.

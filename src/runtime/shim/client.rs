@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::detach::DetachKeys;
 use super::stdio::Output;
-use crate::runtime::wire::{Answer, AttachRequest, REQUEST_BYTES_MAX, Request};
+use crate::wire::{Answer, AttachRequest, REQUEST_BYTES_MAX, Request};
 
 /// How much output is kept for a client that does not take it: a second of a fast terminal.
 const BACKLOG_BYTES_MAX: usize = 1 << 20;

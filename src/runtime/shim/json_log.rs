@@ -18,6 +18,8 @@ const PIECE_BYTES_MAX: usize = 16 << 10;
 #[derive(Debug)]
 pub(super) struct JsonLog {
     file: File,
+    /// Free bytes of the disk below which nothing is logged.
+    floor: u64,
     out: Partial,
     err: Partial,
     trouble: Option<String>,
@@ -29,7 +31,7 @@ struct Partial(Vec<u8>);
 
 impl JsonLog {
     /// Opens a log to go on with, or a new one.
-    pub(super) fn open(path: &Path) -> io::Result<Self> {
+    pub(super) fn open(path: &Path, floor: u64) -> io::Result<Self> {
         let file = OpenOptions::new()
             .append(true)
             .create(true)
@@ -37,6 +39,7 @@ impl JsonLog {
             .open(path)?;
         Ok(Self {
             file,
+            floor,
             out: Partial::default(),
             err: Partial::default(),
             trouble: None,
@@ -72,14 +75,20 @@ impl JsonLog {
         self.trouble.clone()
     }
 
+    /// A disk that does not say how full it is says so when it is written to.
+    fn has_room(&self) -> bool {
+        let free = |disk: rustix::fs::StatVfs| disk.f_bavail.saturating_mul(disk.f_frsize);
+        rustix::fs::fstatvfs(&self.file).map_or(true, |disk| free(disk) >= self.floor)
+    }
+
     fn append(&mut self, lines: &[u8]) {
         if lines.is_empty() {
             return;
         }
         // The last of a disk is for the store's removals: a container that talks a lot must not eat it up.
-        let written = match nacre_store::has_room(&self.file) {
-            Ok(false) => Err(io::ErrorKind::StorageFull.into()),
-            Ok(true) | Err(_) => self.file.write_all(lines),
+        let written = match self.has_room() {
+            true => self.file.write_all(lines),
+            false => Err(io::ErrorKind::StorageFull.into()),
         };
         if let Err(error) = written {
             self.trouble
@@ -153,7 +162,7 @@ mod tests {
     fn written(writes: &[(Output, &[u8])]) -> String {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("log");
-        let mut log = JsonLog::open(&path).unwrap();
+        let mut log = JsonLog::open(&path, 0).unwrap();
         for (from, bytes) in writes {
             log.write(*from, bytes, 1_700_000_000_120_000_000);
         }
@@ -199,7 +208,7 @@ mod tests {
 
     #[test]
     fn a_full_disk_is_told_and_no_more() {
-        let mut log = JsonLog::open(Path::new("/dev/full")).unwrap();
+        let mut log = JsonLog::open(Path::new("/dev/full"), 0).unwrap();
         log.write(Output::Stdout, b"lost\n", 0);
         log.write(Output::Stdout, b"lost too\n", 0);
         assert!(log.trouble().unwrap().starts_with("writing the log: "));

@@ -7,9 +7,9 @@ use rustix::process::{Resource, getrlimit};
 
 use super::start::because;
 use super::{cgroup, network};
-use crate::runtime::oci::{self, Host};
-use crate::runtime::spec::ContainerSpec;
-use crate::runtime::wire::StartError;
+use crate::oci::{self, Host};
+use crate::spec::ContainerSpec;
+use crate::wire::StartError;
 
 /// Looks at the machine, and makes ready what the container needs of it.
 pub(super) fn host(spec: &ContainerSpec) -> Result<Host, StartError> {

@@ -30,7 +30,7 @@ mod serve;
 mod start;
 mod stdio;
 
-use std::ffi::OsStr;
+use std::ffi::{CStr, OsStr};
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
@@ -38,16 +38,19 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
 
-use nacre_store::this_boot;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use serde::{Deserialize, Serialize};
 
+use super::boot::this_boot;
 use super::state_dir::{self, StateDir};
 use super::wire::{Answer, Phase, StartError, State};
 
 /// The name by which the program knows that it shall be a shim.
 pub(crate) const SHIM_NAME: &str = "nacre-shim";
+
+/// What `ps` calls it.
+const SHIM_THREAD_NAME: &CStr = c"nacre-shim";
 
 /// How long a killed process may take to be gone; only one that hangs in the kernel takes more than milliseconds.
 const KILL_TIMEOUT: Duration = Duration::from_secs(10);
@@ -57,6 +60,12 @@ const KILL_TIMEOUT: Duration = Duration::from_secs(10);
 pub(crate) struct Order {
     /// Where the output is logged.
     pub(crate) log: Option<PathBuf>,
+    /// Free bytes of the log's disk below which nothing is logged.
+    #[serde(default)]
+    pub(crate) log_floor: u64,
+    /// Whether the container goes with its process, and nobody asks for its end after a power cut.
+    #[serde(default)]
+    pub(crate) auto_remove: bool,
     /// The state directory of the container to join; none for a container's own shim.
     pub(crate) container: Option<PathBuf>,
     /// The program that execs are started with.
@@ -130,6 +139,8 @@ pub fn run_if_asked() -> Option<ExitCode> {
     if args.next().as_deref() != Some(OsStr::new(SHIM_NAME)) {
         return None;
     }
+    // It was executed by way of a descriptor, and would be called by its number. Nothing depends on it.
+    rustix::thread::set_name(SHIM_THREAD_NAME).unwrap_or_default();
     let dir = StateDir::new(args.next().unwrap_or_default());
     Some(match run(&dir) {
         Ok(()) => ExitCode::SUCCESS,
@@ -184,6 +195,7 @@ fn prepare(dir: &StateDir, given: OwnedFd) -> io::Result<serve::Serve> {
         None => start::Job::Container {
             spec: state_dir::read(&dir.spec())?,
             rootfs: Some(given),
+            auto_remove: order.auto_remove,
         },
         Some(container) => {
             let container = StateDir::new(container);
@@ -195,7 +207,7 @@ fn prepare(dir: &StateDir, given: OwnedFd) -> io::Result<serve::Serve> {
         }
     };
     let log = match order.log {
-        Some(path) => Some(json_log::JsonLog::open(&path)?),
+        Some(path) => Some(json_log::JsonLog::open(&path, order.log_floor)?),
         None => None,
     };
     serve::Serve::listen(dir.clone(), job, log)

@@ -20,11 +20,11 @@ use libcontainer::workload::{
     Executor, ExecutorError, ExecutorSetEnvsError, ExecutorValidationError,
 };
 
-use crate::runtime::exec_path;
-use crate::runtime::oci::Confinement;
-use crate::runtime::rootfs::{Kind, RootFs, Stat};
-use crate::runtime::wire::{StartError, StartErrorKind};
+use crate::exec_path;
+use crate::oci::Confinement;
+use crate::rootfs::{Kind, RootFs, Stat};
 use crate::sys;
+use crate::wire::{StartError, StartErrorKind};
 
 /// The lowest descriptor that is not one of the program's own three.
 const FIRST_OF_LIBRARY: RawFd = 3;

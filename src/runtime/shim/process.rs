@@ -9,8 +9,8 @@ use rustix::process::{Pid, PidfdFlags, WaitOptions, pidfd_open, waitpid};
 use super::cgroup::{self, Freezer};
 use super::start::{Job, Started};
 use super::stdio::Streams;
-use crate::runtime::wire::{Phase, StartError, State, Whom};
 use crate::sys;
+use crate::wire::{Phase, StartError, State, Whom};
 
 /// A process that runs, or has ended and was not asked how.
 pub(super) struct Process {

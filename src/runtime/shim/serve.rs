@@ -16,9 +16,9 @@ use super::now_ns;
 use super::process::Process;
 use super::start::Job;
 use super::stdio::{Output, Read};
-use crate::runtime::spec::{ConsoleSize, Stdin};
-use crate::runtime::state_dir::{self, StateDir};
-use crate::runtime::wire::{
+use crate::spec::{ConsoleSize, Stdin};
+use crate::state_dir::{self, StateDir};
+use crate::wire::{
     Answer, AttachRequest, Exit, Phase, Request, StartError, StartErrorKind, State, Whom,
 };
 
@@ -445,10 +445,9 @@ impl Serve {
         written
     }
 
-    /// Writes down how it ended. A container's end is asked for after a power cut as well; an exec's never is: its shim and
-    /// its client are gone with the machine.
+    /// Writes down how it ended.
     fn write(&self, exit: &Exit) -> io::Result<()> {
-        if self.job.is_container() {
+        if self.job.is_remembered() {
             state_dir::write_durably(&self.dir.exit(), exit)
         } else {
             state_dir::write_whole(&self.dir.exit(), exit)

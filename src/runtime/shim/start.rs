@@ -22,12 +22,12 @@ use super::machine::{hard_limit, host, our_capabilities};
 use super::payload::Payload;
 use super::stdio::{self, Streams};
 use super::{Running, cgroup, complaints};
-use crate::runtime::oci::{self, Host};
-use crate::runtime::rootfs::InRoot;
-use crate::runtime::spec::{ContainerId, ContainerSpec, ExecSpec, MountSource, ProcessSpec};
-use crate::runtime::state_dir::{self, StateDir};
-use crate::runtime::user::{self, Identity};
-use crate::runtime::wire::{StartError, StartErrorKind};
+use crate::oci::{self, Host};
+use crate::rootfs::InRoot;
+use crate::spec::{ContainerId, ContainerSpec, ExecSpec, MountSource, ProcessSpec};
+use crate::state_dir::{self, StateDir};
+use crate::user::{self, Identity};
+use crate::wire::{StartError, StartErrorKind};
 
 /// What this shim is for.
 #[derive(Debug)]
@@ -38,6 +38,8 @@ pub(super) enum Job {
         spec: ContainerSpec,
         /// Its root: a detached mount, put in place at the start and then let go, so that only the container holds it.
         rootfs: Option<OwnedFd>,
+        /// Whether it goes when its process ends.
+        auto_remove: bool,
     },
     /// Another process in a container.
     Exec {
@@ -91,6 +93,18 @@ impl Job {
         matches!(self, Self::Container { .. })
     }
 
+    /// Whether its end is asked for after a power cut as well: not that of an exec, whose shim and client are gone with the machine,
+    /// nor that of a container which then goes.
+    pub(super) fn is_remembered(&self) -> bool {
+        matches!(
+            self,
+            Self::Container {
+                auto_remove: false,
+                ..
+            }
+        )
+    }
+
     /// docker's text around an error at the start.
     fn explain(&self, error: StartError) -> StartError {
         let StartError { kind, message } = error;
@@ -115,7 +129,7 @@ impl Job {
     pub(super) fn start(&mut self, dir: &StateDir) -> Result<Started, StartError> {
         let process = self.process();
         let started = match self {
-            Self::Container { spec, rootfs } => match rootfs.take() {
+            Self::Container { spec, rootfs, .. } => match rootfs.take() {
                 Some(rootfs) => start_container(dir, spec, &rootfs, &process),
                 None => Err(StartError::other("the root was used before")),
             },
@@ -300,7 +314,7 @@ fn share_library_state(dir: &StateDir, container: &StateDir, id: &ContainerId) -
 }
 
 fn identity(
-    root: &impl crate::runtime::rootfs::RootFs,
+    root: &impl crate::rootfs::RootFs,
     process: &ProcessSpec,
 ) -> Result<Identity, StartError> {
     user::resolve(root, &process.user, &process.groups).map_err(|error| StartError {

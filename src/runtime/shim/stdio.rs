@@ -10,7 +10,7 @@ use rustix::io::Errno;
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 use rustix::termios::{Winsize, tcsetwinsize};
 
-use crate::runtime::spec::{ConsoleSize, ProcessSpec, Stdin};
+use crate::spec::{ConsoleSize, ProcessSpec, Stdin};
 
 /// Where output came from; a terminal's is standard output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -11,12 +11,15 @@
 //! exec_path   which program a command names, and docker's words when there is none
 //! rootfs      looking into a container's root from outside
 //! warm        joining cgroups without a wait
+//! program     which program a shim runs
+//! boot        which boot this is
+//! sys         the system calls that need `unsafe`
 //! ```
 //!
 //! ```no_run
-//! # fn f(spec: nacre::runtime::spec::ContainerSpec, mount: std::os::fd::OwnedFd) -> Result<(), Box<dyn std::error::Error>> {
-//! use nacre::runtime::{AttachRequest, Launch, Shim};
-//! let shim = Shim::prepare(Launch { state_dir: "/run/nacre/c/0af".into(), spec, rootfs: mount, log: None, program: None })?;
+//! # fn f(spec: nacre_runtime::spec::ContainerSpec, mount: std::os::fd::OwnedFd) -> Result<(), Box<dyn std::error::Error>> {
+//! use nacre_runtime::{AttachRequest, Launch, Shim};
+//! let shim = Shim::prepare(Launch { state_dir: "/run/nacre/c/0af".into(), spec, rootfs: mount, log: None, log_floor: 0, auto_remove: false, program: None })?;
 //! let streams = shim.attach(&AttachRequest { stdout: true, ..AttachRequest::default() })?; // before the start: nothing is missed
 //! shim.start()?;
 //! let exit = shim.wait()?;
@@ -24,18 +27,23 @@
 //! # Ok(()) }
 //! ```
 
+mod boot;
 pub mod exec_path;
 mod handle;
 mod oci;
+mod program;
 pub mod rootfs;
 mod shim;
 pub mod spec;
 mod state_dir;
+pub mod sys;
 pub mod user;
 mod warm;
 mod wire;
 
+pub use boot::this_boot;
 pub use handle::{Launch, Shim, ShimError};
+pub use program::run_shim_program;
 pub use shim::run_if_asked as run_shim_if_asked;
-pub(crate) use warm::Warm;
+pub use warm::Warm;
 pub use wire::{AttachRequest, Exit, Phase, StartError, StartErrorKind, State, Whom};
