@@ -14,6 +14,7 @@ demo: setup build
 
 #: make test     install what is missing, and pass all tests (as root, with /dev/fuse)
 test: setup check images judges
+# nacre-shim is a program of no package that has tests of programs: cargo test builds it for none.
 	$(CARGO) build --release --workspace --locked --bins
 	$(CARGO) test --release --workspace --locked --no-run
 	timeout --kill-after=60 $(TEST_SECONDS_MAX) $(CARGO) test --release --workspace --locked --no-fail-fast

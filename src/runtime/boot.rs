@@ -1,4 +1,5 @@
 //! Which boot of the machine this is: numbers of processes mean nothing after it. Never says what follows from that.
+//! (The store reads it too; a shim has no store in it.)
 
 use std::fs;
 use std::io;

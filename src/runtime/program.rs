@@ -1,5 +1,5 @@
 //! Which program a shim runs: `nacre-shim` beside the one that runs now, or else that one itself. It has a database in it, and
-//! what belongs to that is made at every start of the program, though no shim needs it: eight milliseconds, and as much again in
+//! what belongs to that is made at every start of the program, though no shim needs it: eight milliseconds, and
 //! pages that every fork copies.
 //!
 //! `nacre-shim` must have been built from the same sources, since the two sides speak a language of their own. It is opened once, so that
