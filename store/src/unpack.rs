@@ -48,10 +48,16 @@ pub struct Unpacked {
 
 /// A layer whose archive was read and verified, not durable yet and known to nobody. Dropped, it leaves no trace.
 pub struct Arrived {
+    // Dropped in this order: blobs go with their pins, and traces after them.
+    verified: Verified,
+    traces: Traces,
+}
+
+/// What a layer on its way in leaves in the store; taken away when dropped, unless the layer stays.
+struct Traces {
     store: Store,
     no: RecordNo,
-    verified: Option<Verified>,
-    settled: bool,
+    stay: bool,
 }
 
 /// What the four threads found, and what it is.
@@ -113,18 +119,14 @@ impl Store {
         let no = inner.numbers.record(&inner.db)?;
         inner.db.doom(Doomed::Record(no))?;
         failpoint::pass(Point::UnpackMarked)?;
-        let mut arrived = Arrived {
+        let traces = Traces {
             store: self.clone(),
             no,
-            verified: None,
-            settled: false,
+            stay: false,
         };
         match inner.verified(no, archive, expected, progress) {
-            Ok(verified) => {
-                arrived.verified = Some(verified);
-                Ok(arrived)
-            }
-            Err(error) => Err(arrived.failed(error)),
+            Ok(verified) => Ok(Arrived { verified, traces }),
+            Err(error) => Err(traces.taken_away(error)),
         }
     }
 
@@ -161,34 +163,35 @@ impl Store {
 
 impl Arrived {
     /// Makes it durable, then known.
-    pub fn settle(mut self) -> Result<Unpacked> {
-        let Some(verified) = self.verified.take() else {
-            return Err(Error::corrupt("layer", "settled before it came"));
-        };
-        match self.store.inner.record(self.no, verified) {
+    pub fn settle(self) -> Result<Unpacked> {
+        let Arrived {
+            verified,
+            mut traces,
+        } = self;
+        match traces.store.inner.record(traces.no, verified) {
             Ok(unpacked) => {
-                self.settled = true;
+                traces.stay = true;
                 Ok(unpacked)
             }
-            Err(error) => Err(self.failed(error)),
+            Err(error) => Err(traces.taken_away(error)),
         }
     }
+}
 
-    /// Takes the traces away before the error is told: the room that they took counts for its words.
-    fn failed(self, error: Error) -> Error {
+impl Traces {
+    /// They go before the error is told: the room that they took counts for its words.
+    fn taken_away(self, error: Error) -> Error {
         let store = self.store.clone();
         drop(self);
         store.inner.room.explained(error)
     }
 }
 
-impl Drop for Arrived {
+impl Drop for Traces {
     fn drop(&mut self) {
-        if self.settled {
+        if self.stay {
             return;
         }
-        // Its blobs go with their pins.
-        self.verified.take();
         let inner = &self.store.inner;
         inner.room.to_shrink();
         // Should this fail too, the mark makes the next open do it.
