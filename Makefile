@@ -40,15 +40,16 @@ FUZZ_SECONDS ?= 600
 fuzz: setup build
 	tests/fuzz/run.sh $(FUZZ_SECONDS) $(FUZZ_TARGETS)
 
-#: make build    the program, target/release/nacre
+#: make build    the programs: target/release/nacre, nacred, nacre-shim
 build:
 	$(CARGO) build --release --workspace --all-targets --locked
 
-#: make install  the program, the one that holds containers, and completions, under PREFIX (/usr/local), and mount(8)'s helpers in /sbin
+#: make install  the command line, the service, what holds containers, and completions, under PREFIX (/usr/local), and mount(8)'s helpers in /sbin
+PROGRAMS = nacre nacred nacre-shim
 install: build
-	install -D -m 0755 target/release/nacre $(DESTDIR)$(PREFIX)/bin/nacre
-	install -D -m 0755 target/release/nacre-shim $(DESTDIR)$(PREFIX)/bin/nacre-shim
-	strip --strip-debug $(DESTDIR)$(PREFIX)/bin/nacre $(DESTDIR)$(PREFIX)/bin/nacre-shim
+	install -d $(DESTDIR)$(PREFIX)/bin
+	install -m 0755 $(PROGRAMS:%=target/release/%) $(DESTDIR)$(PREFIX)/bin
+	strip --strip-debug $(PROGRAMS:%=$(DESTDIR)$(PREFIX)/bin/%)
 	install -d $(DESTDIR)/sbin
 	ln -sf $(PREFIX)/bin/nacre $(DESTDIR)/sbin/mount.fuse.nacre
 	ln -sf $(PREFIX)/bin/nacre $(DESTDIR)/sbin/umount.fuse.nacre

@@ -1,4 +1,5 @@
-//! nacre, the product: what the `nacre` program does, as a library. Never parses a command line and never draws; that is `nacre-cli`.
+//! nacre, the product: what the `nacred` program does, as a library. Never parses a command line and never draws; that is `nacre-cli`,
+//! which `nacre` has alone.
 //!
 //! ```text
 //! service/    HTTP on a Unix socket: docker's Engine API and nacre's own routes; the only wire types beside the client's

@@ -31,11 +31,7 @@ const DOORS: &[(&str, &[&str], &str)] = &[
         &["store/src/db"],
         "RocksDB stays behind store/src/db",
     ),
-    (
-        "clap::",
-        &["cli/src", "src/main.rs"],
-        "only the command line knows clap",
-    ),
+    ("clap::", &["cli/src"], "only the command line knows clap"),
     ("axum::", &["src/service"], "only the service speaks axum"),
     (
         "reqwest::",

@@ -1,5 +1,5 @@
 //! Where docker keeps credentials, for writing: `config.json` and the helpers that it names. All other keys of the file
-//! stay as they are. Reading for pulls and pushes is the program's around this crate.
+//! stay as they are.
 
 use std::fs::{self, Permissions};
 use std::io::{ErrorKind, Write as _};
@@ -14,6 +14,9 @@ use serde_json::ser::{PrettyFormatter, Serializer};
 use serde_json::{Map, Value, json};
 
 use crate::error::{Error, Result};
+
+/// The key under which docker keeps docker.io's credentials.
+pub(crate) const HUB: &str = "https://index.docker.io/v1/";
 
 /// The name under which helpers keep an identity token (docker-credential-helpers).
 const TOKEN_USER: &str = "<token>";

@@ -34,7 +34,7 @@ pub fn run(argv: &[OsString], hooks: Hooks) -> ExitCode {
             if cli.debug {
                 detail = Detail::Causes;
             }
-            command(*cli, hooks)
+            command(*cli, argv, hooks)
         }
         Parsed::Print(text) => out(&text),
         Parsed::Refuse { message, code } => {
@@ -100,29 +100,31 @@ fn settings(cli: &Cli) -> Result<(Settings, ServiceOptions)> {
     Ok((settings, file))
 }
 
-/// Reads the command line of a service that was started in the background: `nacre … service …`.
+const NOT_A_SERVICE: &str = "not a command line of the service, which \"nacre service\" starts";
+
+/// Reads the command line of a service: `nacre … service …`.
 pub fn service_of(argv: &[OsString]) -> std::result::Result<(Settings, ServiceOptions), String> {
     let Parsed::Run(cli) = parse(argv) else {
-        return Err("not a command line of a service".to_owned());
+        return Err(NOT_A_SERVICE.to_owned());
     };
     let said = |error: Error| error.to_string();
     let (settings, file) = settings(&cli).map_err(said)?;
     match &cli.command {
         Command::Service(args) => match service::foreground(args, file).map_err(said)? {
             Some(options) => Ok((settings, options)),
-            None => Err("not a command line that starts a service".to_owned()),
+            None => Err(NOT_A_SERVICE.to_owned()),
         },
-        _ => Err("not a command line of a service".to_owned()),
+        _ => Err(NOT_A_SERVICE.to_owned()),
     }
 }
 
-fn command(cli: Cli, hooks: Hooks) -> Result<()> {
+fn command(cli: Cli, argv: &[OsString], hooks: Hooks) -> Result<()> {
     let (settings, file) = settings(&cli)?;
     if let Command::Service(args) = &cli.command
-        && let Some(options) = service::foreground(args, file)?
+        && service::foreground(args, file)?.is_some()
     {
-        return (hooks.run_service)(&settings, &options)
-            .map_err(|message| Error::said(format!("{PROGRAM}: {message}")));
+        let failed = (hooks.run_service)(argv);
+        return Err(Error::said(format!("{PROGRAM}: {failed}")));
     }
     with_session(settings, hooks, async |session| {
         if cli.command.needs_service() {

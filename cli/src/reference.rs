@@ -4,7 +4,7 @@
 use crate::error::{Error, Result};
 
 /// The registry of a name that names none.
-const DEFAULT_DOMAIN: &str = "docker.io";
+pub(crate) const DEFAULT_DOMAIN: &str = "docker.io";
 /// The name that docker.io had once.
 const OLD_DOMAIN: &str = "index.docker.io";
 /// The owner of docker.io's images that have none.

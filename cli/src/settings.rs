@@ -1,13 +1,15 @@
-//! Which store and which socket a command is about, and what the program
-//! around this crate does for it.
+//! Which store and which socket a command is about, and what it needs of the machine.
 
 mod options;
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Child;
 
 use crate::api::AuthConfig;
+use crate::credentials::credentials;
 use crate::error::{Error, Result};
+use crate::service_program;
 
 pub use options::{Limit, MirrorRule, ServiceOptions};
 pub(crate) use options::{limit, mirror_rule};
@@ -107,16 +109,26 @@ pub struct Starting {
     pub log: Option<PathBuf>,
 }
 
-/// What the program around this crate does for a command.
+/// What a command needs of the machine besides the service. The tests of this crate have their own.
 #[derive(Clone, Copy)]
 pub struct Hooks {
     /// Starts the service in the background and returns at once.
     pub start_service: fn(&Settings) -> std::result::Result<Starting, String>,
-    /// Runs the service in the foreground until it ends.
-    pub run_service: fn(&Settings, &ServiceOptions) -> std::result::Result<(), String>,
-    /// Finds the credentials for a registry (`docker.io`, `127.0.0.1:5000`)
-    /// in the user's docker configuration.
+    /// Becomes the service in the foreground, for this command line; says why it could not.
+    pub run_service: fn(&[OsString]) -> String,
+    /// Finds the credentials for a registry (`docker.io`, `127.0.0.1:5000`) where the user keeps them.
     pub credentials: fn(&str) -> Option<AuthConfig>,
+}
+
+impl Default for Hooks {
+    fn default() -> Self {
+        Self {
+            start_service: service_program::start,
+            run_service: service_program::run,
+            // Where they cannot be read the registry is asked without.
+            credentials: |registry| credentials(registry).ok().flatten(),
+        }
+    }
 }
 
 #[cfg(test)]

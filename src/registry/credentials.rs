@@ -1,136 +1,41 @@
-//! Credentials that the user's own files and helpers hold. Blocks (helpers are processes): never called from async code.
+//! Credentials as docker writes them, and where the user keeps them. Blocks (helpers are processes): never called from async code.
 
-use std::ffi::OsString;
-use std::fs::File;
-use std::io::BufReader;
-use std::path::PathBuf;
-
-use docker_credential::{CredentialRetrievalError, DockerCredential};
+use base64::Engine as _;
+use nacre_cli::UnusableConfig;
+use nacre_cli::api::AuthConfig;
 
 use super::auth::Credentials;
-use crate::reference::DEFAULT_DOMAIN;
 
-/// The key under which docker keeps docker.io's credentials.
-const DEFAULT_DOMAIN_KEY: &str = "https://index.docker.io/v1/";
-
-/// What is wrong with the user's configuration.
-#[derive(Debug, thiserror::Error)]
-#[error("cannot read the credentials for {registry}: {source}")]
-pub struct UnusableConfig {
-    registry: String,
-    #[source]
-    source: CredentialRetrievalError,
-}
-
-/// Reads the credentials for a registry from docker's config.json (`DOCKER_CONFIG`, else `~/.docker`), its helpers
-/// included, then from podman's auth.json (containers-auth.json(5)). Anonymous where none knows the registry.
+/// The credentials for a registry where docker or podman keeps them; anonymous where neither knows it.
 pub fn for_registry(domain: &str) -> Result<Credentials, UnusableConfig> {
-    let unusable = |source| UnusableConfig {
-        registry: domain.to_owned(),
-        source,
-    };
-    let key = if domain == DEFAULT_DOMAIN {
-        DEFAULT_DOMAIN_KEY
-    } else {
-        domain
-    };
-    if let Some(found) = known(docker_credential::get_credential(key)).map_err(unusable)? {
-        return Ok(found);
-    }
-    for path in auth_files(
-        |name| std::env::var_os(name),
-        rustix::process::getuid().as_raw(),
-    ) {
-        let Ok(file) = File::open(path) else {
-            continue;
+    let found = nacre_cli::credentials(domain)?;
+    Ok(found.and_then(of_docker).unwrap_or_default())
+}
+
+/// What credentials in docker's form say; `None` if they are garbage.
+pub fn of_docker(auth: AuthConfig) -> Option<Credentials> {
+    let mut credentials = Credentials::Anonymous;
+    if !auth.username.is_empty() {
+        credentials = Credentials::Basic {
+            username: auth.username,
+            password: auth.password,
         };
-        let read = docker_credential::get_credential_from_reader(BufReader::new(file), domain);
-        if let Some(found) = known(read).map_err(unusable)? {
-            return Ok(found);
-        }
-    }
-    Ok(Credentials::Anonymous)
-}
-
-/// Where podman keeps credentials, the first one first: the file that is named, alone, or those of the session and of the
-/// user.
-fn auth_files(variable: impl Fn(&str) -> Option<OsString>, user: u32) -> Vec<PathBuf> {
-    let set = |name| {
-        let value = variable(name).filter(|value| !value.is_empty());
-        value.map(PathBuf::from)
-    };
-    if let Some(named) = set("REGISTRY_AUTH_FILE") {
-        return vec![named];
-    }
-    let session = set("XDG_RUNTIME_DIR").map(|dir| dir.join("containers"));
-    let session = session.unwrap_or_else(|| PathBuf::from(format!("/run/containers/{user}")));
-    let config = set("XDG_CONFIG_HOME").or_else(|| Some(set("HOME")?.join(".config")));
-    let config = config.map(|dir| dir.join("containers"));
-    let folders = [Some(session), config].into_iter().flatten();
-    folders.map(|dir| dir.join("auth.json")).collect()
-}
-
-/// What a file or a helper has, if it has anything.
-fn known(
-    read: Result<DockerCredential, CredentialRetrievalError>,
-) -> Result<Option<Credentials>, CredentialRetrievalError> {
-    match read {
-        Ok(DockerCredential::IdentityToken(token)) => Ok(Some(Credentials::IdentityToken(token))),
-        Ok(DockerCredential::UsernamePassword(username, password)) if !username.is_empty() => {
-            Ok(Some(Credentials::Basic { username, password }))
-        }
-        Ok(DockerCredential::UsernamePassword(..)) => Ok(None),
-        Err(error) if means_none(&error) => Ok(None),
-        Err(error) => Err(error),
-    }
-}
-
-/// Whether the error only says that there are no credentials; a helper says so in words on its output.
-fn means_none(error: &CredentialRetrievalError) -> bool {
-    match error {
-        CredentialRetrievalError::NoCredentialConfigured
-        | CredentialRetrievalError::ConfigNotFound
-        | CredentialRetrievalError::ConfigReadError => true,
-        CredentialRetrievalError::HelperFailure { stdout, stderr, .. } => {
-            stdout.contains("credentials not found") || stderr.contains("credentials not found")
-        }
-        _ => false,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn files(variables: &[(&str, &str)]) -> Vec<String> {
-        let variable = |name: &str| {
-            let found = variables.iter().find(|(known, _)| *known == name);
-            found.map(|(_, value)| OsString::from(value))
+    } else if !auth.auth.is_empty() {
+        let plain = base64::engine::general_purpose::STANDARD
+            .decode(&auth.auth)
+            .ok()?;
+        let plain = String::from_utf8(plain).ok()?;
+        let (username, password) = plain.split_once(':')?;
+        credentials = Credentials::Basic {
+            username: username.to_owned(),
+            password: password.to_owned(),
         };
-        let files = auth_files(variable, 7).into_iter();
-        files.map(|path| path.display().to_string()).collect()
     }
-
-    #[test]
-    fn podmans_files_are_asked_in_its_order() {
-        assert_eq!(
-            files(&[("HOME", "/h")]),
-            [
-                "/run/containers/7/auth.json",
-                "/h/.config/containers/auth.json"
-            ]
-        );
-        assert_eq!(
-            files(&[
-                ("HOME", "/h"),
-                ("XDG_RUNTIME_DIR", "/r"),
-                ("XDG_CONFIG_HOME", "/c")
-            ]),
-            ["/r/containers/auth.json", "/c/containers/auth.json"]
-        );
-        assert_eq!(
-            files(&[("REGISTRY_AUTH_FILE", "/a"), ("HOME", "/h")]),
-            ["/a"]
-        );
+    if !auth.identitytoken.is_empty() {
+        credentials = Credentials::IdentityToken(auth.identitytoken);
     }
+    if !auth.registrytoken.is_empty() {
+        credentials = Credentials::RegistryToken(auth.registrytoken);
+    }
+    Some(credentials)
 }

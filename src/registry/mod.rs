@@ -12,7 +12,7 @@
 //! mirrors       images by another way than their registry
 //! login         whether credentials are good
 //! documents     manifests and lists of tags in
-//! credentials   ~/.docker/config.json, for the command line
+//! credentials   as docker writes them, and where the user keeps them
 //! manifest      manifests and indexes: parsed, bounded, and refused when they can be read in two ways
 //! platform      which entry of an index fits this machine
 //! blobs         downloads that go on where they broke

@@ -5,17 +5,17 @@ use serde_json::json;
 
 use super::answer::{self, Outcome};
 use super::call::{self, Call};
-use super::transfers;
 use crate::engine::Error;
 use crate::reference::DEFAULT_DOMAIN;
 use crate::registry::Client;
+use crate::registry::credentials::of_docker;
 use crate::transfer;
 
 /// Logs in, and says what to keep in place of the password, if the registry wants that.
 pub(crate) async fn log_in(mut call: Call) -> Outcome {
     let mut auth: api::AuthConfig = call.json().await?;
     let domain = domain_of(&std::mem::take(&mut auth.serveraddress));
-    let credentials = transfers::read(auth).ok_or_else(|| Error::invalid("invalid credentials"))?;
+    let credentials = of_docker(auth).ok_or_else(|| Error::invalid("invalid credentials"))?;
     let about = call.about.clone();
     let client = call::blocking(move || {
         let client = Client::new(&domain, credentials, about.registries.clone());

@@ -2,16 +2,15 @@
 //! in use never leaves.
 
 use std::ffi::OsString;
-use std::fs::{self, File, OpenOptions};
+use std::fs;
 use std::io::Write;
 use std::os::unix::net::UnixStream;
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode, Stdio};
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use nacre_cli::{ServiceOptions, Settings, Starting};
+use nacre_cli::{BACKGROUND_NAME, ServiceOptions, Settings};
 use nacre_store::Store;
 use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::net::UnixListener;
@@ -20,9 +19,6 @@ use tokio::sync::Notify;
 
 use super::{About, Activity, Service, listen, log};
 use crate::engine::Engine;
-
-/// The name by which the program knows that it shall be a service in the background.
-const SERVICE_NAME: &str = "nacre-service";
 
 /// Seconds after which a service that was started by itself leaves again when nobody needs it.
 const IDLE_SECONDS: u64 = 60;
@@ -39,98 +35,48 @@ const OWNER_PATIENCE: Duration = Duration::from_secs(20);
 /// How often it looks.
 const OWNER_STEP: Duration = Duration::from_millis(10);
 
-/// A log file longer than this is begun anew.
-const LOG_BYTES_MAX: u64 = 4 << 20;
-
 /// What of nacre need not outlive a boot.
 const RUN_DIR: &str = "/run/nacre";
 
-/// Starts the service in the background, detached from the terminal.
-pub fn start(settings: &Settings) -> Result<Starting, String> {
-    need_root()?;
-    let root = &settings.root;
-    fs::create_dir_all(root)
-        .map_err(|e| format!("cannot make the store's directory {}: {e}", root.display()))?;
-    let log = root.join("service.log");
-    let output = open_log(&log)
-        .map_err(|e| format!("cannot open the service's log {}: {e}", log.display()))?;
-    let errors = output
-        .try_clone()
-        .map_err(|e| format!("cannot open the service's log {}: {e}", log.display()))?;
-    let child = Command::new("/proc/self/exe")
-        .arg0(SERVICE_NAME)
-        .args(command_line(settings))
-        .current_dir("/")
-        .stdin(Stdio::null())
-        .stdout(output)
-        .stderr(errors)
-        .spawn()
-        .map_err(|e| format!("cannot start the service: {e}"))?;
-    Ok(Starting {
-        child,
-        log: Some(log),
-    })
-}
-
-/// `nacre-service --root … service`: read by the same parser as the foreground service's, with the same variables.
-fn command_line(settings: &Settings) -> Vec<OsString> {
-    let mut socket = OsString::from("unix://");
-    socket.push(&settings.socket);
-    let mut line: Vec<OsString> = vec!["--root".into(), settings.root.clone().into()];
-    line.extend(["-H".into(), socket]);
-    if let Some(config) = &settings.config {
-        line.extend(["--config".into(), config.clone().into()]);
-    }
-    line.extend(settings.debug.then(|| "--debug".into()));
-    line.push("service".into());
-    line
-}
-
-fn open_log(path: &Path) -> std::io::Result<File> {
-    let long = fs::metadata(path).is_ok_and(|meta| meta.len() > LOG_BYTES_MAX);
-    OpenOptions::new()
-        .create(true)
-        .append(!long)
-        .write(true)
-        .truncate(long)
-        .open(path)
-}
-
-/// Runs as a service in the background if the program was called by that name.
-pub fn run_if_asked() -> Option<ExitCode> {
+/// Runs the service until it ends: in the foreground, or in the background if the program was called by that name.
+#[must_use]
+pub fn main() -> ExitCode {
     let argv: Vec<OsString> = std::env::args_os().collect();
-    if argv.first()? != SERVICE_NAME {
-        return None;
+    let in_background = argv.first().is_some_and(|name| name == BACKGROUND_NAME);
+    let run = || {
+        if in_background {
+            detach();
+        }
+        let (settings, options) = nacre_cli::service_of(&argv)?;
+        match in_background {
+            true => run_at(&settings, &options, Some(IDLE_SECONDS), Second::Steps),
+            false => run_at(&settings, &options, None, Second::Fails)
+                .map_err(|message| format!("nacre: {message}")),
+        }
+    };
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            say(&message);
+            ExitCode::FAILURE
+        }
     }
+}
+
+fn detach() {
     // Whoever waits for the end of a pipe, or for a lock on a file, of the command that started us would wait for us.
     if let Err(error) = crate::runtime::sys::close_from(3) {
         say(&format!("cannot close inherited descriptors: {error}"));
     }
     // The terminal's signals and its end are none of ours any more. It fails only for a leader of a group, who has that.
     rustix::process::setsid().ok();
-    let run = || {
-        let (settings, options) = nacre_cli::service_of(&argv)?;
-        run_at(&settings, &options, Some(IDLE_SECONDS), Second::Steps)
-    };
-    Some(match run() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(message) => {
-            say(&message);
-            ExitCode::FAILURE
-        }
-    })
 }
 
-/// Writes into the log, which is the only one to tell; if it cannot be written, nobody is left.
+/// Tells the terminal, or the log; if neither can be written, nobody is left to tell.
 fn say(message: &str) {
     std::io::stderr()
         .write_all(format!("{message}\n").as_bytes())
         .ok();
-}
-
-/// Runs the service in the foreground until it ends.
-pub fn run(settings: &Settings, options: &ServiceOptions) -> Result<(), String> {
-    run_at(settings, options, None, Second::Fails)
 }
 
 /// What a service does that finds another one on its store.

@@ -19,7 +19,6 @@ mod call;
 mod container_filter;
 mod containers;
 mod create;
-pub mod credentials;
 mod distribution;
 mod exec;
 mod follow;

@@ -18,6 +18,7 @@ use super::call::{self, Call};
 use super::progress::{self, Sink};
 use crate::engine::{Engine, Error, ImportRequest, LocalSource, image};
 use crate::reference::Reference;
+use crate::registry::credentials::of_docker;
 use crate::registry::{Client, Credentials, Direction, Platform};
 use crate::transfer::{Pulled, status_line, tell_repository};
 
@@ -42,35 +43,7 @@ pub(super) fn credentials(headers: &HeaderMap) -> Result<Option<Credentials>, Er
     }
     let decoded = BASE64.decode(value.as_bytes()).map_err(|_| bad())?;
     let auth: api::AuthConfig = serde_json::from_slice(&decoded).map_err(|_| bad())?;
-    read(auth).map(Some).ok_or_else(bad)
-}
-
-/// What credentials in docker's form say; `None` if they are garbage.
-pub(super) fn read(auth: api::AuthConfig) -> Option<Credentials> {
-    let mut credentials = Credentials::Anonymous;
-    if !auth.username.is_empty() {
-        credentials = Credentials::Basic {
-            username: auth.username,
-            password: auth.password,
-        };
-    } else if !auth.auth.is_empty() {
-        let plain = base64::engine::general_purpose::STANDARD
-            .decode(&auth.auth)
-            .ok()?;
-        let plain = String::from_utf8(plain).ok()?;
-        let (username, password) = plain.split_once(':')?;
-        credentials = Credentials::Basic {
-            username: username.to_owned(),
-            password: password.to_owned(),
-        };
-    }
-    if !auth.identitytoken.is_empty() {
-        credentials = Credentials::IdentityToken(auth.identitytoken);
-    }
-    if !auth.registrytoken.is_empty() {
-        credentials = Credentials::RegistryToken(auth.registrytoken);
-    }
-    Some(credentials)
+    of_docker(auth).map(Some).ok_or_else(bad)
 }
 
 /// Reads `os/arch[/variant]`, or docker's JSON object for it.

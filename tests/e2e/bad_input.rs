@@ -344,6 +344,7 @@ fn without_root_one_clear_error() {
     let nacre = Nacre::new();
     let program = nacre.path("nacre");
     fs::copy(env!("CARGO_BIN_EXE_nacre"), &program).unwrap();
+    fs::copy(env!("CARGO_BIN_EXE_nacred"), nacre.path("nacred")).unwrap();
     run_tool("chmod", &["-R", "a+rx", nacre.path("").to_str().unwrap()]);
     for args in [
         &["image", "ls"][..],

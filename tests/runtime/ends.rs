@@ -397,7 +397,7 @@ exec unshare --mount --propagation private bash -c \
 fn without_cgroups_containers_run_all_the_same() {
     let mut container = Container::script("echo alive; sleep 1000");
     let wrapper = container.root().with_file_name("wrapper");
-    let script = WITHOUT_CGROUPS.replace("$NACRE", env!("CARGO_BIN_EXE_nacre"));
+    let script = WITHOUT_CGROUPS.replace("$NACRE", env!("CARGO_BIN_EXE_nacred"));
     std::fs::write(&wrapper, script).unwrap();
     std::fs::set_permissions(
         &wrapper,

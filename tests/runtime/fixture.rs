@@ -86,7 +86,7 @@ impl Container {
         Self {
             dir,
             spec,
-            program: env!("CARGO_BIN_EXE_nacre").into(),
+            program: env!("CARGO_BIN_EXE_nacred").into(),
             shim: None,
             _watch: Watch::new(),
         }

@@ -1,11 +1,12 @@
 //! The command line alone, for a service that somebody else runs: the program
 //! that the tests of this crate run. Not installed.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 
 use nacre_cli::api::AuthConfig;
-use nacre_cli::{Hooks, ServiceOptions, Settings, Starting};
+use nacre_cli::{Hooks, Settings, Starting};
 
 /// A shell command that stands for the service when one is to be started.
 const START: &str = "THIN_START";
@@ -33,12 +34,8 @@ fn start_service(settings: &Settings) -> Result<Starting, String> {
     })
 }
 
-fn run_service(settings: &Settings, options: &ServiceOptions) -> Result<(), String> {
-    Err(format!(
-        "this program has no service for {} (idle {:?})",
-        settings.root.display(),
-        options.idle_seconds
-    ))
+fn run_service(_: &[OsString]) -> String {
+    "this program has no service".to_owned()
 }
 
 fn credentials(registry: &str) -> Option<AuthConfig> {

@@ -7,15 +7,12 @@ use serde::Deserialize;
 
 use crate::api::AuthConfig;
 use crate::client::{Call, Route};
-use crate::docker_config::{DockerConfig, Kept, Secret};
+use crate::docker_config::{DockerConfig, HUB, Kept, Secret};
 use crate::draw::{err, out};
 use crate::error::{Error, Result};
+use crate::reference::DEFAULT_DOMAIN;
 use crate::session::Session;
 
-/// docker's own registry, as config.json names it.
-const HUB: &str = "https://index.docker.io/v1/";
-/// The same, as image names have it.
-const HUB_DOMAIN: &str = "docker.io";
 /// A password from a pipe that is longer is none.
 const PASSWORD_BYTES_MAX: u64 = 1 << 20;
 
@@ -71,7 +68,7 @@ struct Answer {
 /// A registry as config.json names it, and its domain.
 fn server(given: Option<&str>) -> (String, String) {
     match given.filter(|given| !given.is_empty()) {
-        None | Some(HUB_DOMAIN | HUB) => (HUB.to_owned(), HUB_DOMAIN.to_owned()),
+        None | Some(DEFAULT_DOMAIN | HUB) => (HUB.to_owned(), DEFAULT_DOMAIN.to_owned()),
         Some(given) => {
             let bare = given.split_once("://").map_or(given, |(_, bare)| bare);
             let host = bare.split('/').next().unwrap_or(bare).to_owned();
