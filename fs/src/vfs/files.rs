@@ -415,7 +415,8 @@ impl Vfs {
         Ok(done)
     }
 
-    /// Between two files that live in the upper alone the host copies, by reflink where it can.
+    /// From a file of the host's (a blob, or what lives in the upper alone) to one that lives in the upper alone the host copies,
+    /// by reflink where it can.
     fn copy_by_host(
         &self,
         (from, mut from_offset): (Ino, u64),
@@ -423,21 +424,29 @@ impl Vfs {
         len: usize,
     ) -> Result<Option<usize>> {
         let (source, target) = (self.inode(from)?, self.inode(to)?);
-        let plain = |inode: &Inode| inode.content == Content::Data;
         let privileged = target.mode & SETID != 0 || target.xattrs.contains_key(CAPABILITY);
-        if !plain(&source) || !plain(&target) || privileged {
+        if target.content != Content::Data || privileged {
             return Ok(None);
         }
-        self.room.to_grow()?;
         let files = self.data.files()?;
-        let (source, target) = (files.get(from)?, files.get(to)?);
+        let stored = match &source.content {
+            Content::Data => Some(files.get(from)?),
+            stored => self.data.blob_file(stored)?,
+        };
+        let Some(stored) = stored else {
+            return Ok(None);
+        };
+        self.room.to_grow()?;
+        let target = files.get(to)?;
         match rustix::fs::copy_file_range(
-            &*source,
+            &*stored,
             Some(&mut from_offset),
             &*target,
             Some(&mut to_offset),
             len,
         ) {
+            // A blob that is shorter than its record: the copy by hand says so.
+            Ok(0) if source.content != Content::Data => Ok(None),
             Ok(copied) => Ok(Some(copied)),
             // Overlapping ranges and the like are told the same way; the copy by hand decides.
             Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::XDEV) => Ok(None),

@@ -83,6 +83,9 @@ fn row_41_ranges_are_copied_between_all_kinds_of_files() {
         fs::write(root.join("new"), noise(90_000, 3)).unwrap();
         let mut seen = Vec::new();
         for (from, to, mut at, mut into, len) in [
+            ("f", "new", 69_000, 85_000, 50_000),
+            ("f", "new", 149_990, 0, 100),
+            ("f", "new", 150_000, 0, 1),
             ("f", "g", 69_990, 50, 1_000),
             ("g", "new", 0, 80_000, 20_000),
             ("new", "f", 1, 149_000, 5_000),
