@@ -7,17 +7,22 @@ import hashlib, json, os, shutil, time
 from machine import B, NACRE, PROGRAM, ROUNDS, WORK, made, sh
 
 ROUNDS_THAT_COUNT = 5
+PROGRAMS = ("nacre", "nacred", "nacre-shim")
 FILE = f"{B}/figures.json" if ROUNDS >= ROUNDS_THAT_COUNT else f"{B}/figures-{ROUNDS}.json"
 
 
 def program():
-    """What is measured: its version, its commit ($NACRE_COMMIT, or that of the checkout that it lies in), and its own digest, which
-    decides."""
+    """What is measured: its version, its commit ($NACRE_COMMIT, or that of the checkout that it lies in), and the digest of its
+    programs, which decides."""
     made(WORK)
-    shutil.copy(PROGRAM, f"{NACRE}.part")
-    os.replace(f"{NACRE}.part", NACRE)
-    with open(NACRE, "rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    digest = hashlib.sha256()
+    for name in PROGRAMS:
+        copy = f"{WORK}/{name}"
+        shutil.copy(f"{os.path.dirname(PROGRAM)}/{name}", f"{copy}.part")
+        os.replace(f"{copy}.part", copy)
+        with open(copy, "rb") as file:
+            digest.update(file.read())
+    digest = digest.hexdigest()
     commit = os.environ.get("NACRE_COMMIT") or sh(f"git -C {os.path.dirname(PROGRAM)} rev-parse --short HEAD", check=False)
     return {"version": sh(f"{NACRE} --version"), "commit": commit or "?", "sha256": digest[:16]}
 
