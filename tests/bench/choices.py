@@ -119,7 +119,11 @@ def store_with(name, changes):
         text, count = re.subn(pattern, replacement, text)
         assert count == 1, (file, pattern, count)
         open(f"{copy}/{file}", "w").write(text)
-    said = sh("cargo", "test", "--release", "-p", "nacre-store", "--lib", "--no-run", cwd=copy,
+    # The whole workspace: for the store alone cargo would choose other features, and RocksDB would be compiled again.
+    if not os.path.exists(f"{WORK}/target") and os.path.exists(f"{REPO}/target/release"):
+        os.makedirs(f"{WORK}/target")
+        sh("cp", "-a", f"{REPO}/target/release", f"{WORK}/target")
+    said = sh("cargo", "test", "--release", "--workspace", "--locked", "--lib", "--no-run", cwd=copy,
               env=os.environ | {"CARGO_TARGET_DIR": f"{WORK}/target"})
     made = re.search(r"\((\S*deps/nacre_store-\w+)\)", said).group(1)
     program = f"{WORK}/store-{name.replace(' ', '-')}"
