@@ -166,6 +166,7 @@ def is_running(pid):
 class Filesystem:
     """One way to show a tree at `place`. What is written goes to `own`, which each opening begins anew."""
     name = ""
+    passthrough = False   # of a read-only mount that has a profile for it
 
     def __init__(self, tree, own, read_only=False):
         self.tree, self.own, self.read_only = tree, f"{own}/{self.name}", read_only
@@ -229,6 +230,7 @@ class Nacre(Filesystem):
 
     def mount(self):
         how = "--read-only" if self.read_only else f"--name {self.kept}"
+        how += " --passthrough" if self.passthrough else ""
         self.store.run(f"mount {how} {self.image()} {self.place}")
 
     def remount(self):

@@ -30,9 +30,10 @@ def same(command):
     return lambda filesystem: filesystem.at(command)
 
 
-def mounted(tree, read_only):
+def mounted(tree, read_only, passthrough=False):
     filesystems = all_of(tree, read_only)
     for filesystem in filesystems:
+        filesystem.passthrough = passthrough
         filesystem.open()
     return filesystems
 
