@@ -17,8 +17,8 @@ use super::roots::{Key, LET_GO};
 const NOT_WAITED_FOR: Duration = Duration::from_millis(100);
 
 /// How long what is busy may take to be free. A program that is being started holds copies of all files that its starter has
-/// open, between its fork and its exec: that is over in microseconds, or in a few time slices of a busy machine.
-const BUSY_MOMENT: Duration = Duration::from_millis(250);
+/// open, between its fork and its exec: that is over in microseconds, or in as long as a busy disk takes to bring the program.
+const BUSY_MOMENT: Duration = Duration::from_secs(1);
 
 /// How often it is tried. Nothing is locked meanwhile.
 const BUSY_PAUSE: Duration = Duration::from_millis(5);

@@ -50,17 +50,19 @@ pub fn main() -> ExitCode {
         let (settings, options) = nacre_cli::service_of(&argv)?;
         match in_background {
             true => run_at(&settings, &options, Some(IDLE_SECONDS), Second::Steps),
-            false => run_at(&settings, &options, None, Second::Fails)
-                .map_err(|message| format!("nacre: {message}")),
+            false => run_at(&settings, &options, None, Second::Fails),
         }
     };
     match run() {
         Ok(()) => ExitCode::SUCCESS,
-        Err(message) => {
-            say(&message);
-            ExitCode::FAILURE
-        }
+        Err(message) if in_background => failed(&message),
+        Err(message) => failed(&format!("nacre: {message}")),
     }
+}
+
+fn failed(message: &str) -> ExitCode {
+    say(message);
+    ExitCode::FAILURE
 }
 
 fn detach() {

@@ -390,6 +390,28 @@ fn without_root_one_clear_error() {
 }
 
 #[test]
+fn without_the_program_of_the_service_the_error_names_it() {
+    let nacre = Nacre::new();
+    let program = nacre.path("nacre");
+    fs::copy(env!("CARGO_BIN_EXE_nacre"), &program).unwrap();
+    for words in [&["image", "ls"][..], &["service"]] {
+        let output = patience::output(
+            Command::new(&program)
+                .args(words)
+                .env("NACRE_ROOT", nacre.root())
+                .env("NACRE_HOST", nacre.host())
+                .stdin(Stdio::null()),
+        );
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{words:?}: {said}");
+        assert!(
+            said.contains("nacred: No such file or directory") && said.contains("make install"),
+            "{words:?}: {said}"
+        );
+    }
+}
+
+#[test]
 fn without_dev_fuse_a_mount_says_so() {
     let nacre = ready();
     let point = nacre.folder("a");
