@@ -1,5 +1,5 @@
-//! The program of the service, which stands beside this one: started in the background, or taken the place of this one by. It
-//! has the database in it; a command that only asks the service starts without.
+//! The program of the service, which stands beside this one: started in the background, or run in the place of this one. It has
+//! the database in it, so that a command that only asks the service need not.
 
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};

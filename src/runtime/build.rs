@@ -1,4 +1,4 @@
-//! Gives the crate a word for the sources that it was built from: `nacre` and `nacre-shim` must be of the same.
+//! Gives the crate a word for the sources that it was built from: `nacred` and `nacre-shim` must be of the same.
 
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
